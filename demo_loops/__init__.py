@@ -1,0 +1,1 @@
+"""The patients: plain PyTorch training scripts that do not know of forgemon."""

@@ -1,0 +1,6 @@
+"""`python -m forgemon`."""
+
+from forgemon.cli import main
+
+if __name__ == "__main__":
+    main()

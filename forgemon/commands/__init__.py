@@ -1,0 +1,1 @@
+"""One command a file: its help is the docstring of its function."""

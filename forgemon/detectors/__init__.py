@@ -1,0 +1,1 @@
+"""One detector a file: a pure, streaming function of the log."""

@@ -1,0 +1,237 @@
+"""The run directory, format 1: every file name, column and event the probes write and forgemon reads. Stdlib only.
+
+    RUN/run.json                  one object, written once by rename (RUN_FIELDS)
+    RUN/machine.npy               machine_columns(gpus), about one row a second, by the sidecar
+    RUN/machine.jsonl             sidecar events: started, stalled, resumed, ended
+    RUN/output.log                what the command printed (forgemon run with the dashboard)
+    RUN/rank-R/steps.npy          STEP_COLUMNS, one row per observed optimizer step
+    RUN/rank-R/parameters-T.json  {"table": T, "first_step": n, "parameters": [{name, shape, dtype, optimizer, group}]}
+    RUN/rank-R/gradients-T.npy    gradient_columns(P): step and one norm per parameter of table T, in its order
+    RUN/rank-R/metrics/NAME.npy   METRIC_COLUMNS, one row per value
+    RUN/rank-R/events.jsonl       one JSON object a line: time, step, kind and the fields in EVENT_FIELDS
+    RUN/rank-R/detach             empty; whoever creates it asks the probe to leave
+
+A table is an ordinary .npy file of a structured dtype that grows: whole rows are appended in one write and the row count in
+the (fixed-size) header is patched after. A reader trusts the file's size, not the count. A missing number is NaN in a table
+and null in JSON; a number that *is* not finite is the string "nan", "inf" or "-inf" in JSON, so that jq can read it.
+Time is Unix time in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+FORMAT = 1
+
+Column = tuple[str, str] | tuple[str, str, int]
+"""Name, numpy type code ('i8', 'f8', 'f4') and, for a column that holds a vector, its length."""
+
+STEP_COLUMNS: tuple[Column, ...] = (
+    ("step", "i8"),  # optimizer step, counted by the optimizer itself where it counts (Adam), else from attach on
+    ("time", "f8"),  # end of the step
+    ("optimizer", "i4"),  # index in the `optimizer` events
+    ("loss", "f8"),  # mean over the micro-batches, without loss scale and accumulation divisor where those are visible
+    ("learning_rate", "f8"),  # of the first parameter group
+    ("loss_scale", "f8"),
+    ("gradient_norm", "f8"),  # total 2-norm as the optimizer used it
+    ("gradient_norm_before_clip", "f8"),  # only where the loop clips by norm
+    ("batch_size", "f4"),  # samples over all micro-batches
+    ("micro_batches", "f4"),  # backward calls since the previous step
+    ("training", "f4"),  # 1 the root module was in training mode, 0 in evaluation mode
+    ("gradients_reused", "f4"),  # share of checked parameters whose gradient this optimizer had already used; 0 when none
+    ("step_s", "f4"),  # since the previous step's end, evaluation time left out
+    ("data_s", "f4"),  # waiting for the loader
+    ("forward_s", "f4"),
+    ("backward_s", "f4"),
+    ("optimizer_s", "f4"),
+    ("probe_s", "f4"),  # spent in our callbacks since the previous row
+)
+
+METRIC_COLUMNS: tuple[Column, ...] = (("step", "i8"), ("time", "f8"), ("value", "f8"))
+
+
+def gradient_columns(parameter_count: int) -> tuple[Column, ...]:
+    """Columns of gradients-T.npy for a table of `parameter_count` parameters; a parameter without gradient is NaN."""
+    return (("step", "i8"), ("norm", "f4", parameter_count))
+
+
+def machine_columns(gpu_count: int) -> tuple[Column, ...]:
+    """Columns of machine.npy on a host with `gpu_count` NVIDIA GPUs; `process_*` covers the watched processes."""
+    columns: list[Column] = [
+        ("time", "f8"),
+        ("process_rss_bytes", "f8"),
+        ("process_cpu_percent", "f4"),
+        ("host_used_bytes", "f8"),
+        ("host_total_bytes", "f8"),
+        ("host_cpu_percent", "f4"),
+    ]
+    for i in range(gpu_count):
+        columns += [
+            (f"gpu{i}_used_bytes", "f8"),
+            (f"gpu{i}_total_bytes", "f8"),
+            (f"gpu{i}_process_bytes", "f8"),
+            (f"gpu{i}_utilisation_percent", "f4"),
+            (f"gpu{i}_power_w", "f4"),
+            (f"gpu{i}_temperature_c", "f4"),
+        ]
+    return tuple(columns)
+
+
+RUN_FIELDS = {
+    "format": "1",
+    "run": "name of the run directory",
+    "mode": "attach, run or api",
+    "created": "Unix time",
+    "host": "host name",
+    "user": "user name",
+    "pid": "of rank 0, as the tool sees it",
+    "process_started": "Unix time",
+    "argv": "list of strings",
+    "script": "absolute path of the main script, null for an interactive session",
+    "cwd": "string",
+    "python": "3.11.7",
+    "torch": "2.13.0",
+    "devices": "list of names such as cpu, cuda:0",
+    "world_size": "integer",
+    "git": "{commit, clean} of the script's checkout or null",
+    "models": "list of {name, class, parameters: count, modules: count}",
+    "optimizers": "list of {class, learning_rate, hyperparameters}",
+    "forgemon": "version",
+}
+
+EVENT_FIELDS = {
+    # kinds of RUN/rank-R/events.jsonl
+    "waiting": "for: torch | step; message. Before attached",
+    "refused": "message, run_dir. The process is already watched or the probe cannot work there",
+    "attached": "pid, mode, python, torch, rank, world_size, thread, scan_s, signals: {signal: seen | not visible}",
+    "optimizer": "index, class, learning_rate, hyperparameters, parameters: count",
+    "table": "table, parameters: count. parameters-T.json was written",
+    "signals": "signals: {signal: seen | not visible}. Written again whenever it changes",
+    "mode": "training: bool, where. The root module's train() or eval() changed it",
+    "evaluation": "metric, value, batches, samples, training: bool, grad_enabled: bool, duration_s, epoch (or null), "
+    "train_loss (mean since the evaluation before), where",
+    "checkpoint": "path, function, keys (list or null), has_optimizer: bool or null, metric, value (what stood then), "
+    "evaluation_step, bytes, where",
+    "epoch": "epoch: int. The training loader was started again",
+    "fact": "fact (an id of section B), where, and the numbers of its evidence",
+    "progress": "batches. Written while no step ends, in a long evaluation for example",
+    "exception": "type, message, where, traceback: list of lines. What ended the program",
+    "exiting": "The interpreter is shutting down in order",
+    "probe_error": "where_in_probe, error. Ours; recorded once per place",
+    "dropped": "rows. Rows lost to a slow or full disk since the last such event",
+    "detached": "reason",
+}
+
+MACHINE_EVENT_FIELDS = {
+    # kinds of RUN/machine.jsonl; each has `time`
+    "started": "pid (the sidecar's), watches: [pid], gpus: [names], nvml: message when there is no GPU",
+    "stalled": "since (Unix time), usual_s, seconds, stack: [{thread, frames: [{function, file, line}]}], pid",
+    "resumed": "stalled_s",
+    "ended": "how: finished | exception | killed | exited | gone, exit_code, signal (name or null), message",
+}
+
+
+def rank_directory(run: str, rank: int) -> str:
+    return os.path.join(run, f"rank-{rank}")
+
+
+def metric_file_name(name: str) -> str:
+    """A file name that holds any metric name: everything but letters, digits, `-`, `_` and `.` becomes %XX."""
+    safe = "".join(
+        c if c.isascii() and (c.isalnum() or c in "-_.") else "".join(f"%{b:02X}" for b in c.encode()) for c in name
+    )
+    return ("%2E" + safe[1:] if safe.startswith(".") else safe)[:200] + ".npy"
+
+
+def encode_json(value: Any) -> Any:
+    """`value` with non-finite floats as "nan", "inf", "-inf" and unknown objects as their repr, ready for json.dumps."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(k): encode_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [encode_json(v) for v in value]
+    return repr(value)[:200]
+
+
+def event_line(event: Mapping[str, Any]) -> bytes:
+    return (json.dumps(encode_json(event), ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def decode_number(value: object) -> float:
+    """The float that `encode_json` wrote: NaN for null or anything that is no number."""
+    if isinstance(value, bool):
+        return float("nan")
+    if isinstance(value, (int, float)):
+        return float(value)
+    if value in ("nan", "inf", "-inf"):
+        return float(str(value))
+    return float("nan")
+
+
+def write_json_once(path: str, value: Mapping[str, Any]) -> None:
+    """Write `value` to `path` by rename, so that a reader sees all of it or nothing."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    with open(temporary, "w", encoding="utf-8", errors="replace") as file:
+        json.dump(encode_json(value), file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    os.replace(temporary, path)
+
+
+class Table:
+    """A growing .npy file of a structured dtype; one writer. Every method raises OSError as the disk does."""
+
+    def __init__(self, path: str, columns: Sequence[Column]) -> None:
+        self.path = path
+        self._row = struct.Struct("<" + "".join(_struct_code(c) for c in columns))
+        self._columns = columns
+        self._count = 0
+        self._header_size = len(_header(columns, 0))
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._write(_header(columns, 0), 0)
+
+    def append(self, rows: Iterable[Sequence[float]]) -> int:
+        """Append rows, each a flat sequence of all numbers of the columns; returns how many. All or nothing."""
+        packed = [self._row.pack(*row) for row in rows]
+        if not packed:
+            return 0
+        self._write(b"".join(packed), self._header_size + self._count * self._row.size)
+        self._count += len(packed)
+        self._write(_header(self._columns, self._count), 0)
+        return len(packed)
+
+    def _write(self, data: bytes, offset: int) -> None:
+        written = os.pwrite(self._fd, data, offset)
+        if written != len(data):  # a full disk took a part: leave no torn row for the next append to follow
+            if offset:
+                os.ftruncate(self._fd, offset)
+            raise OSError(28, "short write", self.path)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _struct_code(column: Column) -> str:
+    code = {"i8": "q", "i4": "i", "f8": "d", "f4": "f"}[column[1]]
+    return code if len(column) == 2 else f"{column[2]}{code}"
+
+
+def _header(columns: Sequence[Column], count: int) -> bytes:
+    """Version 1.0 header of the .npy format (numpy.lib.format), of one size for every row count."""
+    described = ", ".join(
+        f"({c[0]!r}, '<{c[1]}')" if len(c) == 2 else f"({c[0]!r}, '<{c[1]}', ({c[2]},))" for c in columns
+    )
+    text = f"{{'descr': [{described}], 'fortran_order': False, 'shape': ({count},), }}"
+    widest = len(text) - len(str(count)) + 20
+    padded = -(-(10 + widest + 1) // 64) * 64
+    body = text.ljust(padded - 11) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body)) + body.encode("latin1")

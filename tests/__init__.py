@@ -1,0 +1,1 @@
+"""Tests start the real thing."""
