@@ -1,124 +1,168 @@
-"""The state of a run as of some step: what the dashboard, the check and the replay show. Frozen snapshots of arrays."""
+"""Gathers a run's chunks into snapshots: what the dashboard, the check and the replay show as of some step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from forgemon.chunk import Event, ParameterTable, Rows
-from forgemon.findings import Where
+from forgemon.chunk import Chunk, Event, Rows
+from forgemon.evaluations import Evaluations
+from forgemon.gradient_history import GradientHistory
+from forgemon.growing import GrowingRows
+from forgemon.journal import text, texts, whole
+from forgemon.recording import STEP_ROW
+from forgemon.snapshot import BestCheckpoint, Checkpoint, Evaluation, Mode, Snapshot, State
+from forgemon.state import ModeBadge, RunState
 
-State = Literal["waiting", "running", "stalled", "finished", "exception", "killed", "exited", "gone", "detached"]
-Mode = Literal["TRAIN", "EVAL", "no_grad", "unknown"]
+__all__ = ["BestCheckpoint", "Checkpoint", "Evaluation", "Mode", "Snapshot", "State", "Telemetry"]
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One validation pass."""
-
-    step: int
-    time: float
-    epoch: int | None
-    metric: str
-    value: float
-    train_loss: float
-    "Mean training loss since the evaluation before; NaN where not visible."
-    batches: int
-    samples: int
-    mode_correct: bool | None
-    "True when the root module was in evaluation mode, None when not visible."
-    grad_enabled: bool | None
-    duration_s: float
-    is_best: bool
-    "Lower than every earlier value of this metric."
-    checkpoint: str | None
-    "Path of a checkpoint saved after this evaluation and before the next training step or evaluation."
-    metrics: Mapping[str, float]
-    "Other values logged at that step, by name."
-    where: Where | None
+MARKED_EVENTS = frozenset({"mode", "exception", "detached", "stalled", "resumed", "dropped", "probe_error"})
+MAX_MARKED_EVENTS = 10_000
+SPEED_WINDOW_S = 10.0
+SPEED_WINDOW_ROWS = 50_000
+COST_WINDOW_ROWS = 1_000
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """One saved file."""
+class Telemetry:
+    """Feed it every chunk of one rank; any split of a run ends in the same snapshot. Snapshots stay as they were taken."""
 
-    step: int
-    time: float
-    path: str
-    function: str
-    metric: str | None
-    value: float
-    "Validation value that stood when it was saved; NaN when there was none."
-    evaluation_step: int | None
-    has_optimizer: bool | None
-    overwritten: bool
-    "A later save wrote the same path."
-    where: Where | None
+    def __init__(self) -> None:
+        self._steps = GrowingRows(STEP_ROW)
+        self._machine: GrowingRows | None = None
+        self._gradients = GradientHistory()
+        self._evaluations = Evaluations()
+        self._state = RunState()
+        self._mode = ModeBadge()
+        self._optimizers: dict[int, Event] = {}
+        self._signals: dict[str, str] = {}
+        self._epoch: int | None = None
+        self._started: Event | None = None
+        self._dropped = 0
+        self._marked: tuple[deque[Event], deque[Event]] = (deque(maxlen=MAX_MARKED_EVENTS), deque(maxlen=MAX_MARKED_EVENTS))
+        self._step = 0
+        self._time = -math.inf
+
+    def feed(self, chunk: Chunk) -> None:
+        if len(chunk.steps):
+            self._steps.extend(chunk.steps)
+            self._reach(int(chunk.steps["step"].max()), chunk.steps["time"].max())
+        for gradients in chunk.gradients:
+            self._gradients.add(gradients)
+        for name, rows in chunk.metrics.items():
+            self._evaluations.add_metric(name, rows)
+            self._reach(0, rows["time"].max())
+        for event in chunk.events:
+            self._add(event)
+        if chunk.machine is not None and len(chunk.machine):
+            self._machine = self._machine or GrowingRows(chunk.machine.dtype)
+            self._machine.extend(chunk.machine)
+            self._reach(0, chunk.machine["time"].max())
+        for event in chunk.machine_events:
+            self._add_machine(event)
+
+    def _reach(self, step: int, time: float) -> None:
+        self._step = max(self._step, step)
+        self._time = max(self._time, float(time))
+
+    def _add(self, event: Event) -> None:
+        kind = event["kind"]
+        self._reach(event["step"], event["time"])
+        self._state.add(event)
+        self._mode.add(event)
+        if kind in MARKED_EVENTS:
+            self._marked[0].append(event)
+        if kind == "evaluation":
+            self._evaluations.add_evaluation(event)
+        elif kind == "checkpoint":
+            self._evaluations.add_checkpoint(event)
+        elif kind == "epoch":
+            self._epoch = whole(event, "epoch")
+        elif kind == "optimizer":
+            index = whole(event, "index")
+            self._optimizers[len(self._optimizers) if index is None else index] = event
+        elif kind in ("attached", "signals"):
+            self._add_signals(event)
+        elif kind == "dropped":
+            self._dropped += max(0, whole(event, "rows") or 0)
+
+    def _add_signals(self, event: Event) -> None:
+        signals = event.get("signals")
+        if isinstance(signals, Mapping):
+            self._signals.update({str(name): text(signals, name) for name in signals if text(signals, name)})
+
+    def _add_machine(self, event: Event) -> None:
+        self._reach(0, event["time"])
+        self._state.add_machine(event)
+        if event["kind"] in MARKED_EVENTS:
+            self._marked[1].append(event)
+        elif event["kind"] == "started":
+            self._started = event
+
+    def snapshot(self, info: Mapping[str, Any], problems: Iterable[str] = ()) -> Snapshot:
+        """Everything known as of what was fed. Costs the same for a long run as for a short one."""
+        steps = self._steps.view()
+        newest = steps[-1] if len(steps) else None
+        step_time = -math.inf if newest is None else float(newest["time"])
+        state, detail, stack = self._state.state(step_time, self._time)
+        gradient_steps, gradient_norms = self._gradients.rows()
+        started = self._started or {}
+        gpus = texts(started, "gpus")
+        return Snapshot(
+            info=info,
+            state=state,
+            state_detail=detail,
+            mode=self._mode.mode(step_time, math.nan if newest is None else float(newest["training"])),
+            step=self._step,
+            time=self._time if math.isfinite(self._time) else math.nan,
+            epoch=self._epoch,
+            steps=steps,
+            optimizers=tuple(event for _, event in sorted(self._optimizers.items())),
+            table=self._gradients.table,
+            gradient_steps=gradient_steps,
+            gradient_norms=gradient_norms,
+            evaluations=self._evaluations.evaluations(),
+            checkpoints=self._evaluations.checkpoints(),
+            best=self._evaluations.best(),
+            machine=None if self._machine is None else self._machine.view(),
+            gpu_names=gpus,
+            gpu_message="" if gpus or not started else text(started, "nvml") or "no NVIDIA GPU",
+            metrics=self._evaluations.metrics(),
+            signals=dict(self._signals),
+            steps_per_second=steps_per_second(steps),
+            probe_cost=probe_cost(steps),
+            dropped_rows=self._dropped,
+            problems=tuple(problems),
+            events=tuple(sorted((*self._marked[0], *self._marked[1]), key=_event_time)),
+            stack=stack,
+        )
 
 
-@dataclass(frozen=True)
-class BestCheckpoint:
-    """The checkpoint that holds the best validation value so far, or the fact that none does."""
-
-    metric: str
-    value: float
-    step: int
-    "Step of the evaluation."
-    path: str | None
-    "None when the best result has no checkpoint, or a later save overwrote it."
-
-    def exists(self) -> bool | None:
-        """Whether the file is there now, on this host; None without a path. Touches the disk: never on the screen's thread."""
-        import os
-
-        return None if self.path is None else os.path.exists(self.path)
+def _event_time(event: Event) -> float:
+    return float(event["time"])
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything known as of `step`. Arrays are views that later rows never change."""
+def steps_per_second(steps: Rows) -> float:
+    """Over the last ten seconds of the rows, or their last two where steps are slower; steps without a row count too."""
+    recent = steps[-SPEED_WINDOW_ROWS:]
+    if len(recent) < 2:
+        return math.nan
+    times = recent["time"]
+    inside = int(np.count_nonzero(times >= times[-1] - SPEED_WINDOW_S))
+    first = recent[-max(2, inside)]
+    seconds = float(times[-1] - first["time"])
+    done = float(recent["step"].max() - first["step"])
+    return done / seconds if seconds > 0 else math.nan
 
-    info: Mapping[str, Any]
-    "run.json, {} before it is written."
-    state: State
-    state_detail: str
-    "One line: the exception's last line, the signal, how long it has stood still and where."
-    mode: Mode
-    step: int
-    time: float
-    "Unix time of the newest row or event."
-    epoch: int | None
-    steps: Rows
-    "STEP_COLUMNS, rising in step."
-    optimizers: tuple[Event, ...]
-    table: ParameterTable | None
-    "The newest parameter table."
-    gradient_steps: npt.NDArray[np.int64]
-    "(K,) steps of the rows of `gradient_norms`; bounded, older rows thinned out evenly."
-    gradient_norms: npt.NDArray[np.float32]
-    "(K, P) 2-norms in the order of table.names."
-    evaluations: tuple[Evaluation, ...]
-    checkpoints: tuple[Checkpoint, ...]
-    best: BestCheckpoint | None
-    machine: Rows | None
-    gpu_names: tuple[str, ...]
-    gpu_message: str
-    "Why there are no GPU columns: `no NVIDIA GPU`."
-    metrics: Mapping[str, Rows]
-    signals: Mapping[str, str]
-    "signal -> `seen` or `not visible`."
-    steps_per_second: float
-    "Over the last ten seconds of the run; NaN when unknown."
-    probe_cost: float
-    "Share of step time spent in the probes; NaN when unknown."
-    dropped_rows: int
-    problems: tuple[str, ...]
-    "What the reader had to leave out: torn rows, broken lines."
-    events: tuple[Event, ...]
-    "Events worth a mark or a line of their own: mode, exception, detached, stalled, resumed, dropped, probe_error."
-    stack: tuple[str, ...]
-    "Where a stalled process waits, one `function (file:line)` a line, innermost first; empty when not stalled."
+
+def probe_cost(steps: Rows) -> float:
+    """Share of recent step time spent in the probes. Of steps without a row the time is taken to be as that of the next."""
+    recent = steps[-COST_WINDOW_ROWS:]
+    spent, step_s = recent["probe_s"][1:].astype(np.float64), recent["step_s"][1:].astype(np.float64)
+    each = step_s * np.maximum(1, np.diff(recent["step"]))
+    known = np.isfinite(spent) & np.isfinite(each)
+    total = float(each[known].sum())
+    return float(spent[known].sum()) / total if total > 0 else math.nan

@@ -1,0 +1,151 @@
+"""Validation passes and checkpoints of a run, tied to each other: which result was best, and which file still holds it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+
+from forgemon.chunk import Event, Rows
+from forgemon.growing import GrowingRows
+from forgemon.journal import flag, number, text, where_of, whole
+from forgemon.snapshot import BestCheckpoint, Checkpoint, Evaluation
+
+
+class Evaluations:
+    """Feed it evaluation and checkpoint events and metric rows in the order of their files; any split gives the same."""
+
+    def __init__(self) -> None:
+        self._evaluations: list[Evaluation] = []
+        self._checkpoints: list[Checkpoint] = []
+        self._at_step: dict[int, list[int]] = defaultdict(list)
+        "Indices of the evaluations at a step."
+        self._saved_after: dict[int, list[int]] = defaultdict(list)
+        "Evaluation index -> indices of the checkpoints that count as its own."
+        self._saved_at: dict[int, list[int]] = defaultdict(list)
+        "Step -> indices of the checkpoints saved at it: they all hold the same weights."
+        self._latest_of_path: dict[str, int] = {}
+        self._metrics: dict[str, GrowingRows] = {}
+        self._best: dict[str, int] = {}
+        self._count: dict[str, int] = defaultdict(int)
+        self._changed: set[int] = set()
+
+    def add_evaluation(self, event: Event) -> None:
+        index, metric, value = len(self._evaluations), text(event, "metric") or "validation loss", number(event, "value")
+        training = flag(event, "training")
+        best = self._best.get(metric)
+        is_best = math.isfinite(value) and (best is None or value < self._evaluations[best].value)
+        self._evaluations.append(
+            Evaluation(
+                step=event["step"],
+                time=event["time"],
+                epoch=whole(event, "epoch"),
+                metric=metric,
+                value=value,
+                train_loss=number(event, "train_loss"),
+                batches=whole(event, "batches") or 0,
+                samples=whole(event, "samples") or 0,
+                mode_correct=None if training is None else not training,
+                grad_enabled=flag(event, "grad_enabled"),
+                duration_s=number(event, "duration_s"),
+                is_best=is_best,
+                checkpoint=None,
+                metrics={},
+                where=where_of(event),
+            )
+        )
+        self._at_step[event["step"]].append(index)
+        self._changed.add(index)
+        self._count[metric] += 1
+        if is_best:
+            self._best[metric] = index
+
+    def add_checkpoint(self, event: Event) -> None:
+        path = text(event, "path")
+        if not path:
+            return
+        index, step = len(self._checkpoints), event["step"]
+        evaluation_step = whole(event, "evaluation_step")
+        self._checkpoints.append(
+            Checkpoint(
+                step=step,
+                time=event["time"],
+                path=path,
+                function=text(event, "function"),
+                metric=text(event, "metric") or None,
+                value=number(event, "value"),
+                evaluation_step=evaluation_step,
+                has_optimizer=flag(event, "has_optimizer"),
+                overwritten=False,
+                where=where_of(event),
+            )
+        )
+        self._overwrite(os.path.normpath(path), index)
+        self._saved_at[step].append(index)
+        for evaluation in self._latest_of_each_metric(step):
+            self._saved_after[evaluation].append(index)
+            self._changed.add(evaluation)
+
+    def _overwrite(self, path: str, index: int) -> None:
+        earlier = self._latest_of_path.get(path)
+        self._latest_of_path[path] = index
+        if earlier is not None:
+            self._checkpoints[earlier] = replace(self._checkpoints[earlier], overwritten=True)
+            self._changed.update(self._at_step.get(self._checkpoints[earlier].step, ()))
+
+    def _latest_of_each_metric(self, step: int) -> list[int]:
+        """The evaluations no training step and no other evaluation of the same metric came after, as of now."""
+        return list({self._evaluations[i].metric: i for i in self._at_step.get(step, ())}.values())
+
+    def add_metric(self, name: str, rows: Rows) -> None:
+        """New rows of a logged value; those at the step of an evaluation belong to it."""
+        self._metrics.setdefault(name, GrowingRows(rows.dtype, 64)).extend(rows)
+        if self._at_step:
+            steps = np.fromiter(self._at_step, np.int64)
+            for step in np.intersect1d(rows["step"], steps):
+                self._changed.update(self._at_step[int(step)])
+
+    def metrics(self) -> dict[str, Rows]:
+        return {name: rows.view() for name, rows in sorted(self._metrics.items())}
+
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        for index in self._changed:
+            evaluation = self._evaluations[index]
+            own = self._checkpoint_of(self._saved_after.get(index, []), or_overwritten=True)
+            self._evaluations[index] = replace(evaluation, checkpoint=own, metrics=self._metrics_at(evaluation))
+        self._changed.clear()
+        return tuple(self._evaluations)
+
+    def _metrics_at(self, evaluation: Evaluation) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name, rows in sorted(self._metrics.items()):
+            steps = rows.view()["step"]
+            last = int(np.searchsorted(steps, evaluation.step, side="right")) - 1
+            if name != evaluation.metric and last >= 0 and steps[last] == evaluation.step:
+                found[name] = float(rows.view()["value"][last])
+        return found
+
+    def _checkpoint_of(self, saved: list[int], or_overwritten: bool = False) -> str | None:
+        whole_ones = [i for i in saved if not self._checkpoints[i].overwritten]
+        chosen = whole_ones or (saved if or_overwritten else [])
+        return self._checkpoints[chosen[0]].path if chosen else None
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        return tuple(self._checkpoints)
+
+    def best(self) -> BestCheckpoint | None:
+        """Of the metric evaluated most often, the lowest value so far and a file that holds the weights it was measured with.
+
+        Files saved after that evaluation come first; one saved just before it, with no training step between, holds the same
+        weights and counts too.
+        """
+        if not self._best:
+            return None
+        metric = max(self._best, key=lambda name: self._count[name])
+        index = self._best[metric]
+        evaluation = self._evaluations[index]
+        saved = self._saved_after.get(index, []) + self._saved_at.get(evaluation.step, [])
+        return BestCheckpoint(metric, evaluation.value, evaluation.step, self._checkpoint_of(saved))

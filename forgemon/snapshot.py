@@ -1,0 +1,124 @@
+"""What is known of a run as of some step: frozen data that the dashboard, the check and the replay show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from forgemon.chunk import Event, ParameterTable, Rows
+from forgemon.findings import Where
+
+State = Literal["waiting", "running", "stalled", "finished", "exception", "killed", "exited", "gone", "detached"]
+Mode = Literal["TRAIN", "EVAL", "no_grad", "unknown"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One validation pass."""
+
+    step: int
+    time: float
+    epoch: int | None
+    metric: str
+    value: float
+    train_loss: float
+    "Mean training loss since the evaluation before; NaN where not visible."
+    batches: int
+    samples: int
+    mode_correct: bool | None
+    "True when the root module was in evaluation mode, None when not visible."
+    grad_enabled: bool | None
+    duration_s: float
+    is_best: bool
+    "Lower than every earlier value of this metric."
+    checkpoint: str | None
+    "Path of a checkpoint saved after this evaluation and before the next training step or evaluation."
+    metrics: Mapping[str, float]
+    "Other values logged at that step, by name."
+    where: Where | None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved file."""
+
+    step: int
+    time: float
+    path: str
+    function: str
+    metric: str | None
+    value: float
+    "Validation value that stood when it was saved; NaN when there was none."
+    evaluation_step: int | None
+    has_optimizer: bool | None
+    overwritten: bool
+    "A later save wrote the same path."
+    where: Where | None
+
+
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """The checkpoint that holds the best validation value so far, or the fact that none does."""
+
+    metric: str
+    value: float
+    step: int
+    "Step of the evaluation."
+    path: str | None
+    "None when the best result has no checkpoint, or a later save overwrote it."
+
+    def exists(self) -> bool | None:
+        """Whether the file is there now, on this host; None without a path. Touches the disk: never on the screen's thread."""
+        import os
+
+        return None if self.path is None else os.path.exists(self.path)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything known as of `step`. Arrays are views that later rows never change."""
+
+    info: Mapping[str, Any]
+    "run.json, {} before it is written."
+    state: State
+    state_detail: str
+    "One line: the exception's last line, the signal, how long it has stood still and where."
+    mode: Mode
+    step: int
+    time: float
+    "Unix time of the newest row or event."
+    epoch: int | None
+    steps: Rows
+    "STEP_COLUMNS, rising in step."
+    optimizers: tuple[Event, ...]
+    table: ParameterTable | None
+    "The newest parameter table."
+    gradient_steps: npt.NDArray[np.int64]
+    "(K,) steps of the rows of `gradient_norms`; bounded, older rows thinned out evenly."
+    gradient_norms: npt.NDArray[np.float32]
+    "(K, P) 2-norms in the order of table.names."
+    evaluations: tuple[Evaluation, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    best: BestCheckpoint | None
+    machine: Rows | None
+    gpu_names: tuple[str, ...]
+    gpu_message: str
+    "Why there are no GPU columns: `no NVIDIA GPU`."
+    metrics: Mapping[str, Rows]
+    signals: Mapping[str, str]
+    "signal -> `seen` or `not visible`."
+    steps_per_second: float
+    "Over the last ten seconds of the run; NaN when unknown."
+    probe_cost: float
+    "Share of step time spent in the probes; NaN when unknown."
+    dropped_rows: int
+    problems: tuple[str, ...]
+    "What the reader had to leave out: torn rows, broken lines."
+    events: tuple[Event, ...]
+    "Events worth a mark or a line of their own: mode, exception, detached, stalled, resumed, dropped, probe_error."
+    stack: tuple[str, ...]
+    "Where a stalled process waits, one `function (file:line)` a line, innermost first; empty when not stalled."
