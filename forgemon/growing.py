@@ -15,11 +15,12 @@ def conform(rows: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if rows.dtype == dtype:
         return rows
     result = np.zeros(len(rows), dtype)
-    for name in dtype.names or ():
-        if name in (rows.dtype.names or ()) and rows.dtype[name].shape == dtype[name].shape:
-            result[name] = rows[name]
-        elif dtype[name].base.kind == "f":
-            result[name] = np.nan
+    with np.errstate(invalid="ignore", over="ignore"):  # a foreign file's numbers need not fit
+        for name in dtype.names or ():
+            if name in (rows.dtype.names or ()) and rows.dtype[name].shape == dtype[name].shape:
+                result[name] = rows[name]
+            elif dtype[name].base.kind == "f":
+                result[name] = np.nan
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import platform
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +52,7 @@ def newest_write(run: Path, rank: int = 0) -> float:
 def run_lives(info: Mapping[str, Any], run: Path, rank: int = 0) -> bool:
     """Whether a run without news of its end still goes on: its process lives here, or its files still change."""
     silent_s = time.time() - newest_write(run, rank)
-    if text(info, "host") == platform.node():
+    if text(info, "host") == socket.gethostname():
         lives = process_lives(whole(info, "pid") or 0, number(info, "process_started"))
         if lives is not None:
             # A process id of another container means nothing here, but files that change are written by someone.
@@ -69,7 +69,7 @@ def gone_event(info: Mapping[str, Any], run: Path, rank: int = 0) -> Event | Non
     if not info or not written or run_lives(info, run, rank):
         return None
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(written))
-    if text(info, "host") == platform.node():
+    if text(info, "host") == socket.gethostname():
         message = f"process {whole(info, 'pid')} is gone and left no word; last write {when}"
     else:
         message = f"nothing was written since {when} on {text(info, 'host') or 'its host'}"

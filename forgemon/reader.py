@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -19,12 +18,11 @@ from forgemon.growing import conform
 from forgemon.journal import JournalFile, text, whole
 from forgemon.liveness import gone_event
 from forgemon.parameters import read_parameters
-from forgemon.places import check_run_directory, ranks_of
+from forgemon.run_directory import check_run_directory, ranks_of, read_info
 from forgemon.soundness import SoundRows
-from forgemon.tables import TableFile, open_regular, read_fully
+from forgemon.tables import TableFile
 from probes.record import FORMAT, METRIC_COLUMNS, STEP_COLUMNS
 
-MAX_INFO_BYTES = 8 << 20
 MAX_METRICS = 500
 MAX_TABLES = 64
 MAX_EVENTS = 5_000
@@ -33,6 +31,11 @@ LIVENESS_PERIOD_S = 2.0
 
 STEP_ROW = np.dtype([(c[0], "<" + c[1]) for c in STEP_COLUMNS])
 METRIC_ROW = np.dtype([(c[0], "<" + c[1]) for c in METRIC_COLUMNS])
+
+
+def gradient_row(parameters: int) -> np.dtype[Any]:
+    return np.dtype([("step", "<i8"), ("norm", "<f4", (parameters,))])
+
 
 _TABLE_NAME = re.compile(r"gradients-(\d{1,9})\.npy")
 
@@ -120,7 +123,7 @@ class RunReader:
         for table, file in self._gradients.values():
             rows = file.read(max_rows)
             if rows is not None:
-                read.append(Gradients(table, rows))
+                read.append(Gradients(table, conform(rows, gradient_row(len(table.names)))))
         return tuple(read)
 
     def _read_metrics(self, max_rows: int) -> dict[str, Rows]:
@@ -132,16 +135,11 @@ class RunReader:
         if self._info:
             return
         try:
-            with open_regular(self.path / "run.json") as file:
-                data = read_fully(file, MAX_INFO_BYTES)
-            info = json.loads(data)
+            info = read_info(self.path)
         except FileNotFoundError:
             return
-        except (OSError, ValueError, RecursionError) as error:
-            self._info_problem = f"cannot be read: {getattr(error, 'strerror', None) or 'it is no JSON'}"
-            return
-        if not isinstance(info, dict):
-            self._info_problem = "cannot be read: it is no JSON object"
+        except (OSError, ValueError) as error:
+            self._info_problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
             return
         version = whole(info, "format")
         if version is not None and version > FORMAT:
