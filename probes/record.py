@@ -49,7 +49,7 @@ STEP_COLUMNS: tuple[Column, ...] = (
     ("forward_s", "f4"),
     ("backward_s", "f4"),
     ("optimizer_s", "f4"),
-    ("probe_s", "f4"),  # spent in our callbacks since the previous row
+    ("probe_s", "f4"),  # spent in our callbacks, mean over the steps since the previous row
 )
 
 METRIC_COLUMNS: tuple[Column, ...] = (("step", "i8"), ("time", "f8"), ("value", "f8"))
@@ -109,7 +109,7 @@ EVENT_FIELDS = {
     "waiting": "for: torch | step; message. Before attached",
     "refused": "message, run_dir. The process is already watched or the probe cannot work there",
     "attached": "pid, mode, python, torch, rank, world_size, thread, scan_s, signals: {signal: seen | not visible}",
-    "optimizer": "index, class, learning_rate, hyperparameters, parameters: count",
+    "optimizer": "index, class, learning_rate, hyperparameters, parameters: count, counted_from",
     "table": "table, parameters: count. parameters-T.json was written",
     "signals": "signals: {signal: seen | not visible}. Written again whenever it changes",
     "mode": "training: bool, where. The root module's train() or eval() changed it",
@@ -142,9 +142,7 @@ def rank_directory(run: str, rank: int) -> str:
 
 def metric_file_name(name: str) -> str:
     """A file name that holds any metric name: everything but letters, digits, `-`, `_` and `.` becomes %XX."""
-    safe = "".join(
-        c if c.isascii() and (c.isalnum() or c in "-_.") else "".join(f"%{b:02X}" for b in c.encode()) for c in name
-    )
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "".join(f"%{b:02X}" for b in c.encode()) for c in name)
     return ("%2E" + safe[1:] if safe.startswith(".") else safe)[:200] + ".npy"
 
 
@@ -199,13 +197,19 @@ class Table:
 
     def append(self, rows: Iterable[Sequence[float]]) -> int:
         """Append rows, each a flat sequence of all numbers of the columns; returns how many. All or nothing."""
-        packed = [self._row.pack(*row) for row in rows]
+        packed = [self._pack(row) for row in rows]
         if not packed:
             return 0
         self._write(b"".join(packed), self._header_size + self._count * self._row.size)
         self._count += len(packed)
         self._write(_header(self._columns, self._count), 0)
         return len(packed)
+
+    def _pack(self, row: Sequence[float]) -> bytes:
+        try:
+            return self._row.pack(*row)
+        except OverflowError:  # finite, but beyond a float32
+            return self._row.pack(*[v if abs(v) < 3e38 or v != v else math.copysign(math.inf, v) for v in row])
 
     def _write(self, data: bytes, offset: int) -> None:
         written = os.pwrite(self._fd, data, offset)
@@ -227,9 +231,7 @@ def _struct_code(column: Column) -> str:
 
 def _header(columns: Sequence[Column], count: int) -> bytes:
     """Version 1.0 header of the .npy format (numpy.lib.format), of one size for every row count."""
-    described = ", ".join(
-        f"({c[0]!r}, '<{c[1]}')" if len(c) == 2 else f"({c[0]!r}, '<{c[1]}', ({c[2]},))" for c in columns
-    )
+    described = ", ".join(f"({c[0]!r}, '<{c[1]}')" if len(c) == 2 else f"({c[0]!r}, '<{c[1]}', ({c[2]},))" for c in columns)
     text = f"{{'descr': [{described}], 'fortran_order': False, 'shape': ({count},), }}"
     widest = len(text) - len(str(count)) + 20
     padded = -(-(10 + widest + 1) // 64) * 64

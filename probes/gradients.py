@@ -1,0 +1,83 @@
+"""Per-parameter gradient norms as the optimizer is about to use them: one `_foreach_norm` a device and dtype, no host copy here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+Scalars = tuple[list[int], list[torch.Tensor]]
+"""Indices of the parameters that have a gradient, and a 0-dim norm for each."""
+
+
+def gradient_norms(parameters: Sequence[torch.Tensor]) -> Scalars:
+    """2-norms of `p.grad`, in float32 at least, for the parameters that have one. Sharded tensors give their local shard's norm."""
+    groups: dict[tuple[torch.device, torch.dtype], tuple[list[int], list[torch.Tensor]]] = {}
+    for index, parameter in enumerate(parameters):
+        gradient = parameter.grad
+        if gradient is None:
+            continue
+        gradient = _local_values(gradient)
+        indices, tensors = groups.setdefault((gradient.device, gradient.dtype), ([], []))
+        indices.append(index)
+        tensors.append(gradient)
+    found: list[int] = []
+    norms: list[torch.Tensor] = []
+    for (_, dtype), (indices, tensors) in groups.items():
+        found += indices
+        norms += _norms(tensors, dtype)
+    return found, norms
+
+
+def _norms(tensors: list[torch.Tensor], dtype: torch.dtype) -> list[torch.Tensor]:
+    # A half-precision norm would overflow at 65504 and round to three digits.
+    if dtype in (torch.float16, torch.bfloat16):
+        return list(torch._foreach_norm(tensors, 2, dtype=torch.float32))
+    if dtype in (torch.float32, torch.float64):
+        return list(torch._foreach_norm(tensors, 2))
+    return [torch.linalg.vector_norm(t if t.is_complex() else t.float()) for t in tensors]
+
+
+def _local_values(gradient: torch.Tensor) -> torch.Tensor:
+    local: Any = getattr(gradient, "_local_tensor", None)  # DTensor
+    if local is not None:
+        gradient = local
+    if gradient.is_sparse:
+        gradient = (
+            gradient.coalesce()._values()
+            if gradient.is_coalesced()
+            else torch.sparse_coo_tensor(gradient._indices(), gradient._values(), gradient.shape).coalesce()._values()
+        )
+    return gradient.detach()
+
+
+class ParameterTables:
+    """Which column of which gradients-T.npy a parameter has; a new table when an optimizer brings parameters not yet in it."""
+
+    def __init__(self) -> None:
+        self.table = -1
+        self.count = 0
+        self._columns: dict[int, tuple[int, ...]] = {}
+        self._known: list[tuple[int, tuple[int, ...]]] = []
+
+    def columns_of(self, optimizer: int, parameters: Sequence[torch.Tensor]) -> tuple[tuple[int, ...], bool]:
+        """Columns of `parameters`, and whether a new table had to be begun for them."""
+        key = tuple(map(id, parameters))
+        for known_optimizer, known_key in self._known:
+            if known_optimizer == optimizer and known_key == key:
+                return self._columns[optimizer], False
+        self._known = [entry for entry in self._known if entry[0] != optimizer] + [(optimizer, key)]
+        self._known.sort()
+        self.table += 1
+        start = 0
+        for known_optimizer, known_key in self._known:
+            self._columns[known_optimizer] = tuple(range(start, start + len(known_key)))
+            start += len(known_key)
+        self.count = start
+        return self._columns[optimizer], True
+
+    @property
+    def order(self) -> list[tuple[int, int]]:
+        """(optimizer, id of the parameter) of each column."""
+        return [(optimizer, identity) for optimizer, key in self._known for identity in key]

@@ -1,0 +1,72 @@
+"""The one place that swallows exceptions: whatever fails in our callbacks never reaches the loop, and is recorded once a place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+MOST_ERRORS = 8
+
+Report = Callable[[str, str, bool], None]
+"""Place, message, and whether it has become too much."""
+
+
+class Guard:
+    """Wraps callbacks: silent in forked children, silent when switched off, and timed."""
+
+    def __init__(self, report: Report) -> None:
+        self.active = False
+        self.pid = os.getpid()
+        self.spent_s = 0.0
+        "Seconds spent in callbacks since it was last set to zero."
+        self._report = report
+        self._errors: dict[str, int] = {}
+
+    def __call__(self, callback: Callable[..., None]) -> Callable[..., None]:
+        clock, getpid = time.perf_counter, os.getpid
+
+        def guarded(*values: Any) -> None:
+            if not self.active or getpid() != self.pid:
+                return
+            began = clock()
+            try:
+                callback(*values)
+            except Exception as error:
+                self._swallow(callback, error)
+            self.spent_s += clock() - began
+
+        return guarded
+
+    def protected(self, function: Callable[..., None], *values: Any) -> None:
+        """Call once, swallowing what it raises."""
+        try:
+            function(*values)
+        except Exception as error:
+            self._swallow(function, error)
+
+    def _swallow(self, callback: Callable[..., None], error: Exception) -> None:
+        if _raised_by_user(error):
+            raise error  # a signal handler of the user's ran inside our code: its exception is theirs
+        place = getattr(callback, "__qualname__", repr(callback))
+        self._errors[place] = self._errors.get(place, 0) + 1
+        give_up = sum(self._errors.values()) == MOST_ERRORS
+        if self._errors[place] == 1 or give_up:
+            self._report(place, f"{type(error).__name__}: {error}"[:500], give_up)
+
+
+def _raised_by_user(error: Exception) -> bool:
+    """Whether a signal handler of the program's raised it: Python runs handlers between any two instructions, ours too."""
+    handlers = {
+        getattr(getattr(handler, "__func__", handler), "__code__", None)
+        for handler in map(signal.getsignal, signal.valid_signals())
+        if callable(handler)
+    }
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False

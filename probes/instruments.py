@@ -1,0 +1,186 @@
+"""Which functions of torch are observed, and what is done when each is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from . import checkpoints
+from .losses import CRITERIA
+from .observe import Observer, parameter_names, unwrap
+
+if TYPE_CHECKING:
+    from .session import Session
+
+SIGNALS = (
+    "loss",
+    "learning rate",
+    "gradients",
+    "gradient reuse",
+    "gradient clipping",
+    "training mode",
+    "batch size",
+    "data time",
+    "forward time",
+    "backward time",
+    "optimizer time",
+    "validation loss",
+    "checkpoints",
+    "epochs",
+)
+"""What a probe can see; each is `not visible` until it was seen once."""
+
+
+class Instruments:
+    """The observers of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._forwards: list[Any] = []
+        self._safetensors = False
+
+    def signals(self) -> dict[str, str]:
+        return dict.fromkeys(SIGNALS, "not visible")
+
+    def install(self, observer: Observer) -> None:
+        session, loop = self._session, self._session.loop
+        guard = session.guard
+
+        def watch(function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> None:
+            observer.observe(function, guard(start) if start else None, guard(end) if end else None)
+
+        watch(torch.autograd.backward, self._backward_began, self._backward_ended)
+        watch(_BaseDataLoaderIter.__next__, lambda values: loop.fetch_began(), self._fetched)
+        watch(torch.optim.Optimizer._optimizer_step_code, lambda values: session._moment.between_hooks())
+        watch(torch.optim.Optimizer.zero_grad, self._zeroed)
+        watch(torch.nn.Module.zero_grad, self._module_zeroed)
+        watch(torch.nn.Module.train, self._mode_changed)
+        watch(torch.nn.utils.clip_grad_norm_, None, self._clipped)
+        watch(torch.nn.utils.clip_grad_value_, None, lambda values, result: session.steps.rewritten())
+        watch(torch.save, None, self._saved)
+        watch(torch.compile, lambda values: self._leave_forwards())
+        watch(torch.amp.GradScaler.scale, None, lambda values, result: loop.scaled(values[1], result))
+        watch(torch.amp.GradScaler.unscale_, None, lambda values, result: session.steps.rewritten())
+        for name in CRITERIA:
+            function = getattr(F, name, None)
+            if function is not None:
+                watch(function, None, self._criterion(name, function))
+        self.watch_late_modules(observer)
+
+    def watch_late_modules(self, observer: Observer) -> None:
+        """Modules that a program imports when it first needs them."""
+        late = sys.modules.get("safetensors.torch")
+        if late is not None and not self._safetensors:
+            self._safetensors = True
+            observer.observe(late.save_file, None, self._session.guard(self._safetensors_saved))
+
+    def observe_forward(self, observer: Observer, root: torch.nn.Module) -> None:
+        """Observe the forward of a root's class; not where a compiler has read or will read its code."""
+        session, loop = self._session, self._session.loop
+        compiled = sys.modules.get("torch._dynamo.eval_frame")
+        forward: Any = type(root).forward
+        if compiled is not None and isinstance(root, compiled.OptimizedModule):
+            forward = type(root).__call__
+        elif getattr(root, "_compiled_call_impl", None) is not None or _has_compiled_frames():
+            return
+
+        def began(values: tuple[Any, ...]) -> None:
+            if session.is_root(values[0]):
+                loop.forward_began(values[1:])
+
+        def ended(values: tuple[Any, ...], _: Any) -> None:
+            if session.is_root(values[0]):
+                loop.forward_ended(values[0].training)
+
+        found = unwrap(forward)
+        if found is not None and observer.observe(found, session.guard(began), session.guard(ended)):
+            self._forwards.append(found)
+
+    def _leave_forwards(self) -> None:
+        """torch.compile() is about to read code: it must find the program's own."""
+        for forward in self._forwards:
+            self._session.observer.forget(forward)
+        self._forwards.clear()
+
+    def _backward_began(self, values: tuple[Any, ...]) -> None:
+        self._session.loop.backward_began(values[0])
+        self._session.steps.backward_begins()
+
+    def _backward_ended(self, values: tuple[Any, ...], _: Any) -> None:
+        self._session.loop.backward_ended()
+        self._session.steps.backward_ended()
+
+    def _fetched(self, values: tuple[Any, ...], batch: Any) -> None:
+        loop = self._session.loop
+        before = loop.passes_over_training_data
+        loop.fetch_ended(values[0], batch)
+        if loop.passes_over_training_data != before:
+            self._session.steps.epoch_began()
+
+    def _zeroed(self, values: tuple[Any, ...]) -> None:
+        self._session.steps.cleared(values[0])
+
+    def _module_zeroed(self, values: tuple[Any, ...]) -> None:
+        # By None the gradients vanish, which shows by itself; zeroed in place they may stay the same tensors.
+        if len(values) > 1 and values[1] is False:
+            self._session.steps.cleared(None)
+
+    def _mode_changed(self, values: tuple[Any, ...]) -> None:
+        session = self._session
+        if not session.is_root(values[0]):
+            return
+        # A default of `mode` reaches 3.10 and 3.11 as the value True, too: the shim has the defaults of the original.
+        training = bool(values[1]) if len(values) > 1 else True
+        session.seen("training mode")
+        if values[0].training != training:
+            if training:
+                session.loop.end_evaluation()
+            session.emit("mode", training=training, where=session.user_line())
+
+    def _clipped(self, values: tuple[Any, ...], norm: Any) -> None:
+        self._session.loop.window.clipped_norm = norm
+        self._session.steps.rewritten()
+
+    def _criterion(self, name: str, function: Any) -> Callable[[tuple[Any, ...], Any], None]:
+        names = parameter_names(function)
+        position = names.index("reduction") if "reduction" in names else -1
+        session = self._session
+
+        def returned(values: tuple[Any, ...], output: Any) -> None:
+            reduction = values[position] if position >= 0 else "mean"
+            session.loop.criterion(name, reduction, values, output, session.training_mode())
+
+        return returned
+
+    def _saved(self, values: tuple[Any, ...], _: Any) -> None:
+        self._checkpoint("torch.save", values[1], values[0])
+
+    def _safetensors_saved(self, values: tuple[Any, ...], _: Any) -> None:
+        self._checkpoint("safetensors.torch.save_file", values[1], values[0])
+
+    def _checkpoint(self, function: str, target: object, saved: object) -> None:
+        path = checkpoints.path_of(target)
+        if path is None:
+            return
+        session = self._session
+        session.loop.end_evaluation()
+        session.seen("checkpoints")
+        session.emit(
+            "checkpoint",
+            path=path,
+            function=function,
+            keys=checkpoints.keys_of(saved),
+            has_optimizer=checkpoints.has_optimizer(saved),
+            where=session.user_line(),
+            **session.steps.last_evaluation,
+        )
+
+
+def _has_compiled_frames() -> bool:
+    convert = sys.modules.get("torch._dynamo.convert_frame")
+    return bool(getattr(convert, "FRAME_COUNTER", 0)) if convert is not None else False

@@ -1,0 +1,247 @@
+"""What the loop does, as a small state machine over calls in the order they come; it yields step rows and evaluations.
+
+A batch is fetched, goes forward and meets a criterion; backward() makes it a training batch, a graph that nothing goes back through, or
+none at all, makes it an evaluation. Times are of the host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+from .evaluations import Batch, EvaluationPass, criterion_items
+from .losses import Loss, loss_of_root, note_loss, note_scaled, plain_tensor
+from .transfer import Transfer
+from .where import Line
+
+NAN = float("nan")
+MOST_PENDING = 10_000
+
+
+class Listener(Protocol):
+    """Who is told what the loop did."""
+
+    def evaluated(self, finished: EvaluationPass, value: float) -> None: ...
+
+    def user_line(self) -> Line | None: ...
+
+
+class Window:
+    """What happened since the last optimizer step."""
+
+    __slots__ = (
+        "backward_s",
+        "backwards",
+        "clipped_norm",
+        "data_s",
+        "evaluation_s",
+        "forward_s",
+        "loss_scale",
+        "losses",
+        "samples",
+        "training",
+    )
+
+    def __init__(self) -> None:
+        self.backwards = 0
+        self.backward_s = 0.0
+        self.data_s = NAN
+        self.forward_s = NAN
+        self.samples = NAN
+        self.evaluation_s = 0.0
+        self.losses: list[Loss] = []
+        self.loss_scale = NAN
+        self.clipped_norm: torch.Tensor | float | None = None
+        self.training: bool | None = None
+
+
+class Loop:
+    """Fed by the callbacks; `window` is read and renewed at each optimizer step."""
+
+    def __init__(self, listener: Listener, transfer: Transfer, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._listener = listener
+        self._transfer = transfer
+        self._clock = clock
+        self.window = Window()
+        self.observed = True
+        "Whether the losses of this step are wanted."
+        self.training_loader: int | None = None
+        self.passes_over_training_data = 0
+        self.activity = 0
+        "Rises with every batch, so that a long evaluation is not taken for a stall."
+        self._batch: Batch | None = None
+        self._pending: list[Batch] = []
+        self._evaluation: EvaluationPass | None = None
+        self._fetch_began = 0.0
+        self._forward_began = 0.0
+        self._forward_depth = 0
+        self._backward_began = 0.0
+        self._training_iterator: int | None = None
+
+    # Batches
+
+    def fetch_began(self) -> None:
+        self._turn_over()
+        self._fetch_began = self._clock()
+
+    def fetch_ended(self, iterator: Any, data: Any) -> None:
+        now = self._clock()
+        self._batch = batch = Batch(self._fetch_began or now)
+        batch.fetch_s = now - self._fetch_began if self._fetch_began else NAN
+        batch.loader = id(iterator._index_sampler)
+        batch.samples = float(_first_size(data))
+        self.activity += 1
+        if batch.loader == self.training_loader and id(iterator) != self._training_iterator:
+            self._training_iterator = id(iterator)
+            self.passes_over_training_data += 1
+
+    def forward_began(self, inputs: tuple[Any, ...]) -> None:
+        self._forward_depth += 1
+        if self._forward_depth > 1:
+            return
+        if self._batch is None or self._batch.losses:
+            self._turn_over()
+            self._batch = Batch(self._clock())
+        if self._batch.samples != self._batch.samples:
+            self._batch.samples = float(_first_size(inputs))
+        self._forward_began = self._clock()
+
+    def forward_ended(self, training: bool) -> None:
+        self._forward_depth = max(0, self._forward_depth - 1)
+        batch = self._batch
+        if self._forward_depth or batch is None:
+            return
+        took = self._clock() - self._forward_began
+        batch.forward_s = took if batch.forward_s != batch.forward_s else batch.forward_s + took
+        batch.training = training
+        self.activity += 1
+
+    def forward_failed(self) -> None:
+        """A new step or batch began while a forward seemed open: it had raised."""
+        self._forward_depth = 0
+
+    def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any, training: bool | None) -> None:
+        """A loss function returned `output`."""
+        if not plain_tensor(output):
+            return
+        if output.numel() != 1:
+            if output.requires_grad:
+                return
+            output = output.mean()
+        value = note_loss(output)
+        batch = self._batch
+        if batch is None:
+            batch = self._batch = Batch(self._clock())
+        batch.training = training
+        batch.grad_enabled = output.requires_grad
+        batch.losses.append((name, value, reduction, criterion_items(values)))
+        if not output.requires_grad:
+            self._evaluate(batch)
+            self._batch = None
+
+    def scaled(self, output: Any, scaled: Any) -> None:
+        if plain_tensor(output) and plain_tensor(scaled):
+            note_scaled(output, scaled)
+
+    # Training
+
+    def backward_began(self, root: Any) -> None:
+        self._decide()
+        self.end_evaluation()
+        window = self.window
+        window.backwards += 1
+        if self.observed:
+            loss = loss_of_root(root)
+            if loss is not None:
+                window.losses.append(loss)
+        self.activity += 1
+        self._backward_began = self._clock()
+
+    def backward_ended(self) -> None:
+        self.window.backward_s += self._clock() - self._backward_began
+
+    def new_window(self) -> Window:
+        """Hand over what happened since the last step and begin anew."""
+        window, self.window = self.window, Window()
+        self._forward_depth = 0
+        return window
+
+    def end_evaluation(self) -> None:
+        """Close a validation pass: training goes on, a checkpoint is saved, or the program ends."""
+        finished, self._evaluation = self._evaluation, None
+        if finished is not None:
+            finished.deliver(self._transfer, lambda value: self._listener.evaluated(finished, value))
+
+    def flush_evaluations(self) -> None:
+        """The training is over: what still waits for a backward() will never get one."""
+        self._turn_over()
+        pending, self._pending = self._pending, []
+        for batch in pending:
+            self._evaluate(batch)
+        self.end_evaluation()
+
+    def _decide(self) -> None:
+        """backward() was called: the batch at hand trains, and so do those of its kind before it; others were evaluated."""
+        batch, self._batch = self._batch, None
+        pending, self._pending = self._pending, []
+        last = batch if batch is not None else (pending[-1] if pending else None)
+        for earlier in pending:
+            if last is not None and earlier.kind == last.kind:
+                self._train(earlier)
+            else:
+                self._evaluate(earlier)
+        if batch is not None:
+            self._train(batch)
+
+    def _train(self, batch: Batch) -> None:
+        window = self.window
+        window.data_s = _plus(window.data_s, batch.fetch_s)
+        window.forward_s = _plus(window.forward_s, batch.forward_s)
+        window.samples = _plus(window.samples, batch.samples)
+        if batch.training is not None:
+            window.training = batch.training
+        if batch.loader is not None:
+            self.training_loader = batch.loader
+
+    def _evaluate(self, batch: Batch) -> None:
+        now = self._clock()
+        if self._evaluation is not None and self._evaluation.loader != batch.loader:
+            self.end_evaluation()
+        if self._evaluation is None:
+            batch.where = self._listener.user_line()
+            self._evaluation = EvaluationPass(batch)
+        else:
+            batch.began = max(batch.began, self._evaluation.ended)
+        self._evaluation.add(batch, now)
+        self.window.evaluation_s += max(0.0, now - batch.began)
+        self.activity += 1
+
+    def _turn_over(self) -> None:
+        """The batch at hand is complete; whether it trains shows at the next backward()."""
+        batch, self._batch = self._batch, None
+        if batch is not None and batch.losses and len(self._pending) < MOST_PENDING:
+            self._pending.append(batch)
+
+
+def _plus(total: float, more: float) -> float:
+    """Sum in which NaN means not seen."""
+    if more != more:
+        return total
+    return more if total != total else total + more
+
+
+def _first_size(data: Any, depth: int = 0) -> float:
+    """Rows of the first tensor in a batch, however it is nested; NaN when there is none."""
+    if isinstance(data, torch.Tensor):
+        return float(data.shape[0]) if data.dim() else 1.0
+    if depth > 3:
+        return NAN
+    inside = data.values() if isinstance(data, dict) else data if isinstance(data, (list, tuple)) else ()
+    for item in inside:
+        size = _first_size(item, depth + 1)
+        if size == size:
+            return size
+    return NAN

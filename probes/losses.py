@@ -1,0 +1,94 @@
+"""The training loss: what goes into backward(), without the loss scale and the division by accumulation steps where they show.
+
+A criterion's output and GradScaler's input are remembered by a note in their graph node's metadata, which lives and dies with the
+graph; from the root of backward() the note is found again behind a division or a multiplication by a constant.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+NOTE = "forgemon"
+SCALING_NODES = frozenset({"DivBackward0", "MulBackward0", "ToCopyBackward0"})
+MOST_HOPS = 4
+
+CRITERIA = (
+    "cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss huber_loss "
+    "kl_div gaussian_nll_loss poisson_nll_loss ctc_loss cosine_embedding_loss margin_ranking_loss triplet_margin_loss "
+    "triplet_margin_with_distance_loss hinge_embedding_loss multi_margin_loss multilabel_margin_loss soft_margin_loss "
+    "multilabel_soft_margin_loss"
+).split()
+"""Functions of torch.nn.functional whose value is a loss; the loss modules call them."""
+
+
+def plain_tensor(value: Any) -> bool:
+    """Whether it is a real tensor: tracing (FakeTensor) and torch.func transforms pass through the same functions."""
+    if type(value) is not torch.Tensor and type(value) is not torch.nn.Parameter:
+        return False
+    functorch = torch._C._functorch
+    return functorch.peek_interpreter_stack() is None
+
+
+class Loss(NamedTuple):
+    """A loss as 0-dim tensors cut from their graph."""
+
+    root: torch.Tensor
+    "What went into backward(), without the loss scale."
+    criterion: torch.Tensor | None
+    "The criterion's value behind it, when it was only divided or multiplied since."
+
+
+def note_loss(output: torch.Tensor) -> torch.Tensor:
+    """Remember a scalar that is a loss before any division; returns its copy."""
+    # A copy, because `loss /= accumulation_steps` writes in place.
+    copy = output.detach().reshape(()).clone()
+    if output.grad_fn is not None:
+        _notes(output.grad_fn)[NOTE] = Loss(copy, copy)
+    return copy
+
+
+def note_scaled(output: torch.Tensor, scaled: torch.Tensor) -> None:
+    """Remember at GradScaler's output what went in."""
+    if scaled is not output and scaled.grad_fn is not None and output.numel() == 1:
+        _notes(scaled.grad_fn)[NOTE] = _loss_of(output)
+
+
+def loss_of_root(root: Any) -> Loss | None:
+    """The loss behind the tensor given to backward(); None when it is no scalar."""
+    if isinstance(root, (tuple, list)):
+        root = root[0] if len(root) == 1 else None
+    if root is None or not plain_tensor(root) or root.numel() != 1:
+        return None
+    return _loss_of(root)
+
+
+def loss_value(root: float, criterion: float) -> float:
+    """The criterion's value where the root is a whole fraction of it (accumulation), else the root itself."""
+    ratio = criterion / root if root else 0.0
+    whole = ratio > 1.5 and math.isfinite(ratio) and abs(ratio - round(ratio)) < 1e-3 * ratio
+    return criterion if whole else root
+
+
+def _loss_of(tensor: torch.Tensor) -> Loss:
+    value = tensor.detach().reshape(()).clone()
+    node = tensor.grad_fn
+    for hop in range(MOST_HOPS):
+        if node is None:
+            break
+        found = _notes(node).get(NOTE)
+        if isinstance(found, Loss):
+            return Loss(found.root if hop == 0 else value, found.criterion)
+        inputs = [next_node for next_node, _ in node.next_functions if next_node is not None]
+        if type(node).__name__ not in SCALING_NODES or len(inputs) != 1:
+            break
+        node = inputs[0]
+    return Loss(value, None)
+
+
+def _notes(node: Any) -> dict[str, Any]:
+    """The metadata of a graph node (torch declares it as a method, it is a property)."""
+    notes: dict[str, Any] = node.metadata
+    return notes

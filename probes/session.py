@@ -1,0 +1,238 @@
+"""One watched process: puts the probes in, turns what they see into rows and events, and takes every probe out again."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+import types
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from . import discover
+from .evaluations import EvaluationPass
+from .guard import Guard
+from .instruments import Instruments
+from .loop import Loop
+from .moment import Moment
+from .observe import new_observer
+from .record import METRIC_COLUMNS, STEP_COLUMNS, write_json_once
+from .run_info import rank, run_info, world_size
+from .steps import Steps
+from .transfer import Transfer
+from .where import Line, UserLines, describe
+from .writer import Writer, event
+
+PROGRESS_S = 5.0
+
+
+class Session:
+    """Everything of ours that lives in the process. Built and ended on the main thread."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.run_directory: str = config["run_dir"]
+        self.rank = rank()
+        self.active = False
+        self._info_written = False
+        self.signals: dict[str, str] = {}
+        self._said_signals: dict[str, str] = {}
+        self._progress = (0, time.monotonic())
+        self._moment = Moment()
+        self.guard = Guard(self._failed)
+        self.lines = UserLines(os.path.dirname(os.path.abspath(config["probes_dir"] + "/x")), os.path.dirname(torch.__file__))
+        self.writer = Writer(self.run_directory, self.rank, self._prepare, self._each_period)
+        self.writer.declare("steps", STEP_COLUMNS)
+        self.writer.declare("metrics", METRIC_COLUMNS)
+        self.transfer = Transfer()
+        self.loop = Loop(self, self.transfer)
+        self.steps = Steps(self)
+        self.observer = new_observer()
+        self.instruments = Instruments(self)
+        self._handles: list[Any] = []
+        self._roots: dict[int, weakref.ref[torch.nn.Module]] = {}
+        self._excepthook: Any = None
+        self._previous_excepthook: Any = None
+
+    # Coming and going
+
+    def enter(self) -> None:
+        """Find optimizers and models, put every probe in, and say so in the run directory."""
+        began = time.perf_counter()
+        self.writer.start()
+        optimizers, roots = discover.live_objects()
+        for optimizer in optimizers:
+            self.steps.know(optimizer)
+        self.know_roots(roots)
+        self.active = self.guard.active = True
+        self.instruments.install(self.observer)
+        self._moment.when_no_step_runs(self._hook_steps)
+        self._previous_excepthook, sys.excepthook = sys.excepthook, self._make_excepthook()
+        atexit.register(self._exiting)
+        scan_s = time.perf_counter() - began
+        if optimizers:
+            self.write_info()
+        self.emit(
+            "attached",
+            pid=self.config.get("host_pid", os.getpid()),
+            mode=self.config.get("mode"),
+            python=sys.version.split()[0],
+            torch=torch.__version__,
+            rank=self.rank,
+            world_size=world_size(),
+            scan_s=scan_s,
+            optimizers=len(optimizers),
+            models=[type(root).__name__ for root in roots][:20],
+            signals=self.instruments.signals(),
+        )
+
+    def write_info(self) -> None:
+        """run.json, once, as soon as there is an optimizer to tell of."""
+        if self.rank or self._info_written:
+            return
+        self._info_written = True
+        info = run_info(self.config, self.steps.optimizers(), self.roots())
+        self.writer.file(os.path.join("..", "run.json"), lambda path: write_json_once(os.path.normpath(path), info))
+
+    def _hook_steps(self) -> None:
+        self._handles = [
+            register_optimizer_step_pre_hook(self.guard(self.steps.begins)),
+            register_optimizer_step_post_hook(self.guard(self.steps.ends)),
+        ]
+
+    def request_detach(self, reason: str = "asked to") -> None:
+        """Leave at the next moment that is safe; from any thread."""
+        self._moment.on_main_thread(lambda: self.leave(reason))
+
+    def leave(self, reason: str) -> None:
+        """Take every probe out, on the main thread and while no optimizer step iterates over the hooks; later if one does."""
+        if self.active:
+            self._moment.when_no_step_runs(lambda: self._leave(reason))
+
+    def _leave(self, reason: str) -> None:
+        if not self.active:
+            return
+        self.active = self.guard.active = False
+        for handle in self._handles:
+            handle.remove()
+        self.observer.remove()
+        self._moment.forget()
+        if sys.excepthook is self._excepthook:
+            sys.excepthook = self._previous_excepthook
+        atexit.unregister(self._exiting)
+        self.emit("detached", reason=reason)
+        self.writer.stop(timeout_s=0.0)
+        forget_modules()
+
+    def _exiting(self) -> None:
+        """atexit: the interpreter shuts down in order."""
+        if os.getpid() != self.guard.pid or not self.active:
+            return
+        self.write_info()
+        self.loop.flush_evaluations()
+        self.transfer.poll()
+        self.emit("exiting")
+        self.writer.stop()
+
+    def _make_excepthook(self) -> Callable[..., Any]:
+        def excepthook(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+            if self.active and os.getpid() == self.guard.pid:
+                self.guard.protected(self._raised, kind, error, trace)
+            self._previous_excepthook(kind, error, trace)
+
+        self._excepthook = excepthook
+        return excepthook
+
+    def _raised(self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        line, frames = None, []
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            frames.append(f"{code.co_name} ({code.co_filename}:{trace.tb_lineno})")
+            if self.lines.kind(code.co_filename) == 2:
+                line = Line(code.co_filename, trace.tb_lineno, code.co_name)
+            trace = trace.tb_next
+        self.loop.flush_evaluations()
+        self.emit("exception", type=kind.__name__, message=str(error)[:2000], where=line, traceback=frames[-30:])
+        self.writer.flush(1.0)
+
+    # What the probes see
+
+    def know_roots(self, roots: list[torch.nn.Module]) -> None:
+        for root in roots:
+            if id(root) not in self._roots:
+                self._roots[id(root)] = weakref.ref(root)
+                self.instruments.observe_forward(self.observer, root)
+        self.steps.name_parameters(roots)
+
+    def look_again(self) -> None:
+        """Models appear after their optimizer did, or are wrapped anew. Not counted as a step's cost: it comes once."""
+        began = time.perf_counter()
+        self.know_roots(discover.live_objects()[1])
+        self.guard.spent_s -= time.perf_counter() - began
+
+    def is_root(self, module: Any) -> bool:
+        found = self._roots.get(id(module))
+        return found is not None and found() is module
+
+    def training_mode(self) -> bool | None:
+        """The mode of the root that holds the stepped parameters; None when no model is known."""
+        root = self.steps.main_root()
+        return None if root is None else root.training
+
+    def roots(self) -> list[torch.nn.Module]:
+        return [root for root in (reference() for reference in self._roots.values()) if root is not None]
+
+    def user_line(self) -> Line | None:
+        return self.lines.here()
+
+    def evaluated(self, finished: EvaluationPass, value: float) -> None:
+        self.steps.evaluated(finished, value)
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        self.writer.event(event(kind, self.steps.step, fields))
+
+    def seen(self, signal: str) -> None:
+        self.signals[signal] = "seen"
+
+    def say_signals(self) -> None:
+        if self.signals != self._said_signals:
+            self._said_signals = dict(self.signals)
+            self.emit("signals", signals={**self.instruments.signals(), **self.signals})
+
+    # On the writer's thread
+
+    def _prepare(self, fields: dict[str, Any]) -> dict[str, Any]:
+        if "where" in fields:
+            fields["where"] = describe(fields["where"])
+        if fields["kind"] == "checkpoint" and fields.get("path"):
+            try:
+                fields["bytes"] = os.stat(fields["path"]).st_size
+            except OSError:
+                fields["bytes"] = None
+        return fields
+
+    def _each_period(self) -> None:
+        if self.active and os.path.exists(os.path.join(self.writer.directory, "detach")):
+            self.request_detach()
+        now = time.monotonic()
+        activity, since = self._progress
+        if now - since > PROGRESS_S:
+            if self.loop.activity != activity and self.active:
+                self.emit("progress", batches=self.loop.activity - activity)
+            self._progress = (self.loop.activity, now)
+
+    def _failed(self, place: str, error: str, give_up: bool) -> None:
+        self.emit("probe_error", where_in_probe=place, error=error)
+        if give_up:
+            self.request_detach("too many errors of its own")
+
+
+def forget_modules() -> None:
+    """Leave nothing of ours in sys.modules, unless the program itself imported the package."""
+    for name in [name for name in sys.modules if name == "_forgemon_probe" or name.split(".")[0] == "_forgemon_probes"]:
+        del sys.modules[name]

@@ -1,0 +1,71 @@
+"""Numbers from the device to the host without waiting for the device.
+
+On the CPU a value is read at once. On a GPU it is copied to pinned memory behind the work already queued, and read when an event
+says that the copy is done: a step or more later, in the order of submission.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+Deliver = Callable[[list[float]], None]
+
+WAITING_LIMIT = 256
+"""Copies under way; when a GPU is further behind than that, later values are given up as NaN rather than waited for."""
+
+
+class Transfer:
+    """Delivers vectors of scalars to callbacks, in order."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Any, torch.Tensor | None, Deliver, list[float]]] = deque()
+        self._buffers: dict[int, list[torch.Tensor]] = {}
+
+    def submit(self, scalars: Sequence[torch.Tensor], deliver: Deliver) -> None:
+        """`deliver(values)` once the 0-dim `scalars` (any devices, any real dtypes) are on the host; now if all are on the CPU."""
+        device = next((s.device for s in scalars if s.device.type != "cpu"), None)
+        if device is None:
+            values = _read_now(scalars)
+            if self._waiting:
+                self._waiting.append((None, None, deliver, values))
+            else:
+                deliver(values)
+            return
+        if len(self._waiting) >= WAITING_LIMIT or device.type != "cuda":
+            self._waiting.append((None, None, deliver, [float("nan")] * len(scalars)))
+            self.poll()
+            return
+        with torch.cuda.device(device):
+            stacked = torch.stack([s.detach().to(device, torch.float64, non_blocking=True) for s in scalars])
+            buffer = self._buffer(len(scalars))
+            buffer.copy_(stacked, non_blocking=True)
+            done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(torch.cuda.current_stream(device))
+        self._waiting.append((done, buffer, deliver, []))
+
+    def poll(self) -> None:
+        """Deliver what has arrived, without waiting."""
+        while self._waiting:
+            done, buffer, deliver, values = self._waiting[0]
+            if done is not None and not done.query():
+                return
+            self._waiting.popleft()
+            if buffer is not None:
+                values = buffer.tolist()
+                self._buffers.setdefault(len(values), []).append(buffer)
+            deliver(values)
+
+    def _buffer(self, size: int) -> torch.Tensor:
+        free = self._buffers.get(size)
+        # Pinning memory is slow and may synchronise, so buffers are kept and used again.
+        return free.pop() if free else torch.empty(size, dtype=torch.float64, device="cpu", pin_memory=True)
+
+
+def _read_now(scalars: Sequence[torch.Tensor]) -> list[float]:
+    if len(scalars) > 2 and len({s.dtype for s in scalars}) == 1:
+        return [float(v) for v in torch.stack(list(scalars)).tolist()]
+    return [float(s) for s in scalars]

@@ -1,0 +1,102 @@
+"""The user's own line: the first frame that belongs neither to torch nor to us nor to an installed package."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import types
+from typing import NamedTuple
+
+CONTEXT_LINES = 2
+MAX_SOURCE_BYTES = 4_000_000
+
+
+class Line(NamedTuple):
+    """A place in the user's code."""
+
+    file: str
+    line: int
+    function: str
+
+
+class UserLines:
+    """Tells user code from library code, remembering the answer for each code object's file."""
+
+    def __init__(self, own_directory: str, torch_directory: str) -> None:
+        self._never = (own_directory + os.sep, torch_directory + os.sep, "<frozen ", "<forgemon")
+        paths = sysconfig.get_paths()
+        self._libraries = tuple(
+            {p + os.sep for p in (paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"])}
+        )
+        self._kinds: dict[str, int] = {}
+
+    def here(self) -> Line | None:
+        """The user's line that led to this call; a library's outside torch when there is no other; None from a bare thread."""
+        frame: types.FrameType | None = sys._getframe(1)
+        library: types.FrameType | None = None
+        while frame is not None:
+            kind = self.kind(frame.f_code.co_filename)
+            if kind == 2:
+                return line_of(frame)
+            if kind == 1 and library is None:
+                library = frame
+            frame = frame.f_back
+        return None if library is None else line_of(library)
+
+    def kind(self, file: str) -> int:
+        """0 for torch and us, 1 for the standard library and installed packages, 2 for the user's own code."""
+        kind = self._kinds.get(file)
+        if kind is None:
+            if file.startswith(self._never):
+                kind = 0
+            elif file.startswith(self._libraries) or f"{os.sep}site-packages{os.sep}" in file:
+                kind = 1
+            else:
+                kind = 2
+            self._kinds[file] = kind
+        return kind
+
+
+def line_of(frame: types.FrameType) -> Line:
+    code = frame.f_code
+    return Line(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_name)
+
+
+def describe(line: Line | None) -> dict[str, object] | None:
+    """`line` with its source as the file has it now, for an event. Reads the disk: writer thread only."""
+    if line is None:
+        return None
+    file = absolute_path(line.file)
+    first, source = _source(file, line.line)
+    return {"file": file, "line": line.line, "function": line.function, "source": source, "source_first_line": first}
+
+
+def absolute_path(file: str) -> str:
+    """The file of a code object; a script started by a relative name is looked for where it was started too."""
+    if os.path.isabs(file) or file.startswith("<"):
+        return file
+    for folder in (os.getcwd(), sys.path[0] if sys.path else "", os.path.dirname(sys.path[0]) if sys.path else ""):
+        candidate = os.path.normpath(os.path.join(folder, file))
+        if os.path.isfile(candidate):
+            return os.path.abspath(candidate)
+    return os.path.abspath(file)
+
+
+def _source(file: str, line: int) -> tuple[int, list[str]]:
+    lines = _lines(file)
+    first = max(1, line - CONTEXT_LINES)
+    return first, [text.rstrip("\n") for text in lines[first - 1 : line + CONTEXT_LINES]]
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        if os.path.getsize(file) > MAX_SOURCE_BYTES:
+            return []
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            return opened.readlines()
+    except OSError:
+        # A notebook cell has no file; its lines stand in linecache, which is only looked at, never filled.
+        linecache = sys.modules.get("linecache")
+        entry = linecache.cache.get(file) if linecache is not None else None
+        return list(entry[2]) if entry is not None and len(entry) > 2 else []

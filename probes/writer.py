@@ -1,0 +1,174 @@
+"""One thread a process that drains a bounded queue into the run directory. A slow or full disk costs rows, never a step.
+
+The training thread only appends to a deque, which takes no lock. Nothing here imports the threading module, which would list our
+thread among the user's own.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .record import Column, Table, event_line, metric_file_name, rank_directory
+
+PERIOD_S = 0.2
+LIMIT = 20_000
+"""Queued rows and events; a disk that stands still for longer costs rows."""
+
+Prepare = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Writer:
+    """Writes rank R's files. `prepare` completes an event on the writer's thread (source lines, file sizes).
+
+    `each_period` is called between flushes, also when nothing was written.
+    """
+
+    def __init__(self, run_directory: str, rank: int, prepare: Prepare, each_period: Callable[[], None]) -> None:
+        self.directory = rank_directory(run_directory, rank)
+        os.makedirs(os.path.join(self.directory, "metrics"), exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._events = os.open(os.path.join(self.directory, "events.jsonl"), flags, 0o644)
+        self._prepare = prepare
+        self._each_period = each_period
+        self._queue: deque[tuple[Any, ...]] = deque()
+        self._tables: dict[str, Table] = {}
+        self._columns: dict[str, Sequence[Column]] = {}
+        self._lost = 0
+        self._lost_on_disk = 0
+        self._torn = False
+        self._stopping = False
+        self._writing = _thread.allocate_lock()
+        self._ended = _thread.allocate_lock()
+        self._wake = _thread.allocate_lock()
+        self._wake.acquire()
+
+    def start(self) -> None:
+        self._ended.acquire()
+        _thread.start_new_thread(self._run, ())
+
+    def declare(self, name: str, columns: Sequence[Column]) -> None:
+        """Name a table; its file is made when its first row is written."""
+        self._columns[name] = columns
+
+    def row(self, table: str, values: Sequence[float]) -> None:
+        """Queue one row, on any thread."""
+        self._put((table, values))
+
+    def metric(self, name: str, values: Sequence[float]) -> None:
+        self._put(("metrics/" + metric_file_name(name)[:-4], values))
+
+    def event(self, event: dict[str, Any]) -> None:
+        self._put((None, event))
+
+    def file(self, name: str, write: Callable[[str], None]) -> None:
+        """Queue a call of `write(path)` for a file that is written once."""
+        self._put((name, write))
+
+    def _put(self, item: tuple[Any, ...]) -> None:
+        if len(self._queue) >= LIMIT:
+            self._lost += 1
+        else:
+            self._queue.append(item)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Write all that is queued, from the calling thread; False when the disk did not let us within `timeout_s`."""
+        if not self._writing.acquire(timeout=timeout_s):
+            return False
+        try:
+            self._drain()
+        finally:
+            self._writing.release()
+        return True
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Flush, end the thread and close the files. Waits at most `timeout_s` for a disk that hangs."""
+        self._stopping = True
+        if self._wake.locked():
+            self._wake.release()
+        if self._ended.acquire(timeout=timeout_s):
+            self._ended.release()
+
+    def _run(self) -> None:
+        try:
+            # A signal sent to the process must reach the user's thread, as it would without us.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            while not self._stopping:
+                with self._writing:
+                    self._drain()
+                self._each_period()
+                self._wake.acquire(timeout=PERIOD_S)
+            with self._writing:
+                self._drain()
+                self._close()
+        finally:
+            self._ended.release()
+
+    def _drain(self) -> None:
+        rows: dict[str, list[Sequence[float]]] = {}
+        for _ in range(len(self._queue)):
+            item = self._queue.popleft()
+            if item[0] is None:
+                self._flush_rows(rows)
+                self._write_event(item[1])
+            elif callable(item[1]):
+                self._write_file(*item)
+            else:
+                rows.setdefault(item[0], []).append(item[1])
+        self._flush_rows(rows)
+        self._report_lost()
+
+    def _flush_rows(self, rows: dict[str, list[Sequence[float]]]) -> None:
+        for name, new in rows.items():
+            try:
+                self._table(name, len(new[0])).append(new)
+            except OSError:
+                self._lost_on_disk += len(new)
+        rows.clear()
+
+    def _table(self, name: str, _width: int) -> Table:
+        if name not in self._tables:
+            columns = self._columns["metrics"] if name.startswith("metrics/") else self._columns[name]
+            self._tables[name] = Table(os.path.join(self.directory, name + ".npy"), columns)
+        return self._tables[name]
+
+    def _write_event(self, event: dict[str, Any]) -> None:
+        if not self._write_line(event_line(self._prepare(event))):
+            self._lost_on_disk += 1
+
+    def _write_line(self, line: bytes) -> bool:
+        if self._torn:  # half a line of ours stands at the end of the file: close it, so that only that one is broken
+            line = b"\n" + line
+        try:
+            written = os.write(self._events, line)
+        except OSError:
+            return False
+        self._torn = 0 < written < len(line)
+        return written == len(line)
+
+    def _write_file(self, name: str, write: Callable[[str], None]) -> None:
+        try:
+            write(os.path.join(self.directory, name))
+        except OSError:
+            self._lost_on_disk += 1
+
+    def _report_lost(self) -> None:
+        lost = self._lost + self._lost_on_disk
+        if not lost:
+            return
+        if self._write_line(event_line({"time": time.time(), "step": -1, "kind": "dropped", "rows": lost})):
+            self._lost = self._lost_on_disk = 0
+
+    def _close(self) -> None:
+        for table in self._tables.values():
+            table.close()
+        os.close(self._events)
+
+
+def event(kind: str, step: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"time": time.time(), "step": step, "kind": kind, **fields}
