@@ -70,6 +70,7 @@ class Loop:
         "Whether the losses of this step are wanted."
         self.training_loader: int | None = None
         self.passes_over_training_data = 0
+        "Passes begun after the one in which the training loader was first seen."
         self.activity = 0
         "Rises with every batch, so that a long evaluation is not taken for a stall."
         self._batch: Batch | None = None
@@ -79,7 +80,6 @@ class Loop:
         self._forward_began = 0.0
         self._forward_depth = 0
         self._backward_began = 0.0
-        self._training_iterator: int | None = None
 
     # Batches
 
@@ -92,10 +92,9 @@ class Loop:
         self._batch = batch = Batch(self._fetch_began or now)
         batch.fetch_s = now - self._fetch_began if self._fetch_began else NAN
         batch.loader = id(iterator._index_sampler)
-        batch.samples = float(_first_size(data))
+        batch.samples = _first_size(data)
         self.activity += 1
-        if batch.loader == self.training_loader and id(iterator) != self._training_iterator:
-            self._training_iterator = id(iterator)
+        if batch.loader == self.training_loader and iterator._num_yielded == 1:
             self.passes_over_training_data += 1
 
     def forward_began(self, inputs: tuple[Any, ...]) -> None:
@@ -106,7 +105,7 @@ class Loop:
             self._turn_over()
             self._batch = Batch(self._clock())
         if self._batch.samples != self._batch.samples:
-            self._batch.samples = float(_first_size(inputs))
+            self._batch.samples = _first_size(inputs)
         self._forward_began = self._clock()
 
     def forward_ended(self, training: bool) -> None:
@@ -138,6 +137,8 @@ class Loop:
         batch.training = training
         batch.grad_enabled = output.requires_grad
         batch.losses.append((name, value, reduction, criterion_items(values)))
+        if batch.samples != batch.samples:
+            batch.samples = _first_size(values[0])
         if not output.requires_grad:
             self._evaluate(batch)
             self._batch = None

@@ -33,12 +33,14 @@ class Reuse(NamedTuple):
 class _Suspect:
     """A gradient that a backward pass began to add onto."""
 
-    __slots__ = ("added", "identity", "parameter", "version")
+    __slots__ = ("added", "before", "identity", "parameter", "version")
 
-    def __init__(self, parameter: torch.Tensor, identity: int, version: int) -> None:
+    def __init__(self, parameter: torch.Tensor, gradient: torch.Tensor) -> None:
         self.parameter = parameter
-        self.identity = identity
-        self.version = version
+        self.before: torch.Tensor | None = gradient
+        "Held during the pass alone, so that a new tensor cannot come to its address."
+        self.identity = id(gradient)
+        self.version = gradient._version
         self.added = False
 
 
@@ -72,21 +74,21 @@ class GradientReuse:
         for parameter, identity, version in self._used:
             gradient = parameter.grad
             if gradient is not None and id(gradient) == identity and gradient._version == version:
-                self._suspects.append(_Suspect(parameter, identity, version))
+                self._suspects.append(_Suspect(parameter, gradient))
         self._used.clear()
         if self._suspects:
             self._where = user_line()
 
     def backward_ended(self) -> None:
         for suspect in self._suspects:
+            before, suspect.before = suspect.before, None
             gradient = suspect.parameter.grad
-            if gradient is None:
+            if gradient is None or before is None:
                 continue
-            identity, version = id(gradient), gradient._version
             # With create_graph the sum is a new tensor; it still contains the old one.
-            if identity != suspect.identity or version != suspect.version:
+            if gradient is not before or gradient._version != suspect.version:
                 suspect.added = True
-                suspect.identity, suspect.version = identity, version
+                suspect.identity, suspect.version = id(gradient), gradient._version
 
     def cleared(self) -> None:
         """zero_grad() was called for these parameters."""
@@ -116,6 +118,7 @@ class GradientReuse:
             if gradient._version != suspect.version and not (self._rewritten and at_step) and _may_be_zero(gradient):
                 continue
             suspect.version = gradient._version
+            suspect.before = None if at_step else gradient
             kept.append(suspect)
         self._suspects = kept
 

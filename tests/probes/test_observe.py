@@ -1,0 +1,151 @@
+"""A function is observed through every reference to it, and is left exactly as it was found."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from probes.observe import CodeObserver, new_observer, parameter_names, unwrap
+
+
+def plain(a: int, b: int = 2) -> int:
+    return a + b
+
+
+def every_kind(a: int, /, b: int, *more: int, c: int = 3, **named: int) -> tuple[Any, ...]:
+    return a, b, more, c, named
+
+
+def keyword_only(a: int, *, b: int = 5, c: int = 6) -> tuple[int, ...]:
+    return a, b, c
+
+
+def fails(a: int) -> None:
+    raise ValueError(f"own error {a}")
+
+
+def generator() -> Any:
+    yield 1
+
+
+def decorated_by(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@decorated_by
+def decorated(a: int) -> int:
+    return a * 2
+
+
+class Base:
+    def method(self, a: int) -> int:
+        return a
+
+
+class Derived(Base):
+    def method(self, a: int) -> int:
+        return super().method(a) + 1  # has the free variable __class__
+
+
+CALLS: list[tuple[Any, Callable[[], Any], tuple[Any, ...]]] = [
+    (plain, lambda: plain(1), (1, 2)),
+    (plain, lambda: plain(b=4, a=3), (3, 4)),
+    (plain, functools.partial(plain, 7, 8), (7, 8)),
+    (every_kind, lambda: every_kind(1, 2, 3, 4, c=5, d=6), (1, 2, 5, (3, 4), {"d": 6})),
+    (keyword_only, lambda: keyword_only(1, c=9), (1, 5, 9)),
+    (decorated, lambda: decorated(4), (4,)),
+]
+
+
+@pytest.mark.parametrize(("function", "call", "values"), CALLS)
+def test_arguments_and_result(function: Any, call: Callable[[], Any], values: tuple[Any, ...]) -> None:
+    expected = call()
+    seen: list[Any] = []
+    observer = new_observer()
+    assert observer.observe(function, lambda v: seen.append(v), lambda v, result: seen.append((v, result)))
+    try:
+        assert call() == expected
+    finally:
+        observer.remove()
+    assert seen == [values, (values, expected)]
+    assert call() == expected
+    assert len(seen) == 2
+
+
+def test_references_made_before_are_covered() -> None:
+    seen: list[Any] = []
+    bound = Derived().method
+    observer = new_observer()
+    observer.observe(Derived.method, None, lambda v, result: seen.append(result))
+    try:
+        assert bound(1) == 2
+    finally:
+        observer.remove()
+    assert seen == [2]
+
+
+def test_code_is_the_same_object_again() -> None:
+    functions = [plain, every_kind, keyword_only, Derived.method, unwrap(decorated)]
+    before = [f.__code__ for f in functions if f is not None]
+    observer = CodeObserver()
+    for function in functions:
+        assert observer.observe(function, lambda v: None)
+    observer.remove()
+    assert all(f.__code__ is code for f, code in zip(functions, before, strict=True) if f is not None)
+
+
+def test_shim_keeps_signature_source_and_name() -> None:
+    signature, source = inspect.signature(every_kind), inspect.getsource(every_kind)
+    names = parameter_names(every_kind)
+    observer = CodeObserver()
+    observer.observe(every_kind, lambda v: None)
+    try:
+        assert inspect.signature(every_kind) == signature
+        assert inspect.getsource(every_kind) == source
+        assert parameter_names(every_kind) == names == ("a", "b", "c", "more", "named")
+        assert every_kind.__code__.co_name == "every_kind"
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'b'"):
+            every_kind(1)  # type: ignore[call-arg]
+    finally:
+        observer.remove()
+
+
+def test_errors_pass_and_no_return_is_reported() -> None:
+    seen: list[Any] = []
+    observer = new_observer()
+    observer.observe(fails, lambda v: seen.append(v), lambda v, result: seen.append("returned"))
+    try:
+        with pytest.raises(ValueError, match="own error 3"):
+            fails(3)
+    finally:
+        observer.remove()
+    assert seen == [(3,)]
+
+
+def test_a_code_swapped_by_somebody_else_since_is_left_alone() -> None:
+    def local(a: int) -> int:
+        return a
+
+    observer = CodeObserver()
+    observer.observe(local, lambda v: None)
+    theirs = (lambda a: a + 100).__code__
+    local.__code__ = theirs
+    observer.remove()
+    assert local.__code__ is theirs
+
+
+@pytest.mark.parametrize("function", [len, generator, print])
+def test_refuses_what_it_cannot_observe(function: Any) -> None:
+    observer = new_observer()
+    try:
+        assert observer.observe(function, lambda v: None) is False
+    finally:
+        observer.remove()

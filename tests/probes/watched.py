@@ -1,0 +1,83 @@
+"""Run a training script in a process of its own with the probes in it, and read what they recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forgemon.chunk import Chunk
+from forgemon.reader import RunReader
+
+PROBES = Path(__file__).resolve().parents[2] / "probes"
+
+PRELUDE = """
+import json, runpy, sys
+import torch, torch.utils.data
+torch.set_num_threads(1)
+config = json.loads(sys.argv[1])
+namespace = {"__name__": "_forgemon_bootstrap", "__file__": config["bootstrap"]}
+if config["watched"]:
+    exec(compile(open(config["bootstrap"]).read(), config["bootstrap"], "exec"), namespace)
+    namespace["start"](config)
+sys.argv = [config["script"], *sys.argv[2:]]
+runpy.run_path(config["script"], run_name="__main__")
+"""
+
+
+def run_script(
+    source: str, folder: Path, *arguments: str, watched: bool = True, budget: float = 0.0, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run `source` as FOLDER/train.py from its first line on; the run directory is FOLDER/run."""
+    script = folder / "train.py"
+    script.write_text(source)
+    config = {
+        "run_dir": str(folder / "run"),
+        "mode": "run",
+        "forgemon": "test",
+        "budget": budget,
+        "bootstrap": str(PROBES / "bootstrap.py"),
+        "script": str(script),
+        "watched": watched,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE, json.dumps(config), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def read(folder: Path) -> Chunk:
+    """Everything the probes wrote into FOLDER/run."""
+    reader = RunReader(folder / "run")
+    chunk = reader.read(max_rows=1_000_000)
+    assert reader.problems == ()
+    assert reader.read().empty
+    errors = events(chunk, "probe_error")
+    assert errors == [], errors
+    return chunk
+
+
+def events(chunk: Chunk, kind: str) -> list[dict[str, Any]]:
+    return [dict(event) for event in chunk.events if event["kind"] == kind]
+
+
+def column(chunk: Chunk, name: str) -> np.ndarray[Any, Any]:
+    values: np.ndarray[Any, Any] = chunk.steps[name]
+    return values
+
+
+def line_of(source: str, text: str) -> int:
+    """Line number of the first line of `source` that contains `text`."""
+    return next(number for number, line in enumerate(source.splitlines(), 1) if text in line)
