@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ save()
 )
 
 
-def measured(folder: Path) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def measured(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     return {key: np.array(value) for key, value in json.loads((folder / "measured.json").read_text()).items()}
 
 
