@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import shutil
 import struct
@@ -84,14 +85,15 @@ def recent_gaps_s(path: str) -> list[float]:
         with open(path, "rb") as file:
             head = file.read(10)
             start = 10 + struct.unpack_from("<H", head, 8)[0]
-            rows = (os.fstat(file.fileno()).st_size - start) // row
+            rows = max(0, os.fstat(file.fileno()).st_size - start) // row
             first = max(0, rows - GAP_ROWS - 1)
             file.seek(start + first * row)
             data = file.read((rows - first) * row)
     except (OSError, struct.error):
         return []
     times = [struct.unpack_from("<d", data, i * row + time_at)[0] for i in range(len(data) // row)]
-    return [after - before for before, after in itertools.pairwise(times) if after > before]
+    gaps = (after - before for before, after in itertools.pairwise(times))
+    return [gap for gap in gaps if 0 < gap < math.inf]
 
 
 def py_spy_path() -> str | None:
