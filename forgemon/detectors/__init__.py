@@ -1,1 +1,25 @@
-"""One detector a file: a pure, streaming function of the log."""
+"""One detector a file: each reads one kind of fault from a run. `DETECTORS` lists them all."""
+
+from __future__ import annotations
+
+from forgemon.detectors.candidate import Detector
+from forgemon.detectors.ended import Ended
+from forgemon.detectors.gradient_nonfinite import GradientNonfinite
+from forgemon.detectors.loss_nonfinite import LossNonfinite
+from forgemon.detectors.loss_trend import LossTrend
+from forgemon.detectors.missing_zero_grad import MissingZeroGrad
+from forgemon.detectors.stalled import Stalled
+from forgemon.detectors.train_val_divergence import TrainValDivergence
+
+DETECTORS: tuple[type[Detector], ...] = (
+    MissingZeroGrad,
+    LossNonfinite,
+    GradientNonfinite,
+    LossTrend,
+    TrainValDivergence,
+    Stalled,
+    Ended,
+)
+
+DETECTED = frozenset(symptom for detector in DETECTORS for symptom in detector.symptoms)
+"""Rows of the symptom table that this version can find."""

@@ -1,0 +1,129 @@
+"""loss-nonfinite: the training loss is nan or inf; since when, and what led up to it."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from forgemon.chunk import Chunk, Rows
+from forgemon.detectors.candidate import Candidate, figure
+from forgemon.detectors.in_a_row import InARow
+from forgemon.detectors.overshoot import BeforeBlowUp, climb_text
+
+SKIPPED_IN_A_ROW = 20
+"""Under a loss scale, non-finite steps are skipped, and normal until more than this many come in a row."""
+ENOUGH_ROWS = 5
+"""Rows that must have been seen before one can say that nothing climbed."""
+MOST_OPTIMIZERS = 64
+
+REFUTE_CLIMB = (
+    "The same blow-up with a tenth of the learning rate, from the weights before it climbed: then it is the batch or the model."
+)
+REFUTE_SUDDEN = "A finite loss when that batch is run again on the weights from before that step."
+
+
+def without_missing(rows: Rows) -> Rows:
+    """Rows that say something about the loss: a missing one is NaN as well, but then no backward pass belongs to the row."""
+    says: npt.NDArray[np.bool_] = ~np.isnan(rows["loss"]) | (rows["micro_batches"] >= 1)
+    kept: Rows = rows[says]
+    return kept
+
+
+class LossNonfinite:
+    """Exact. The cause is the learning rate where loss or gradient norm climbed before; otherwise it is not named."""
+
+    symptoms: ClassVar[tuple[str, ...]] = ("loss-nonfinite",)
+
+    def __init__(self) -> None:
+        self._series: dict[int, _Series] = {}
+        self._signal_seen = False
+
+    def feed(self, chunk: Chunk) -> None:
+        rows = without_missing(chunk.steps)
+        for optimizer in np.unique(rows["optimizer"]).tolist():
+            if optimizer in self._series or len(self._series) < MOST_OPTIMIZERS:
+                self._series.setdefault(optimizer, _Series()).feed(rows[rows["optimizer"] == optimizer])
+        for event in chunk.events:
+            signals = event.get("signals")
+            if isinstance(signals, dict) and signals.get("loss") == "seen":
+                self._signal_seen = True
+
+    def candidates(self) -> list[Candidate]:
+        """That of the optimizer where it began. Without one finite loss or the probe's word, NaN may mean that none is visible."""
+        seen = [s for s in self._series.values() if s.any_seen or self._signal_seen]
+        found = [c for c in (series.candidate() for series in seen) if c is not None]
+        return sorted(found, key=lambda c: c.first_step)[:1]
+
+
+class _Series:
+    """The rows of one optimizer."""
+
+    def __init__(self) -> None:
+        self.any_seen = False
+        "Whether any loss was a number or inf."
+        self._before = BeforeBlowUp()
+        self._in_a_row = InARow()
+        self._first_step: int | None = None
+        self._first_value = math.nan
+        self._last_step = 0
+        self._count = 0
+        self._scaled = False
+        self._finite_again: int | None = None
+
+    def feed(self, rows: Rows) -> None:
+        bad: npt.NDArray[np.bool_] = ~np.isfinite(rows["loss"])
+        self.any_seen = self.any_seen or bool((~np.isnan(rows["loss"])).any())
+        if self._first_step is None:
+            hits = np.flatnonzero(bad)
+            start = int(hits[0]) if len(hits) else len(rows)
+            self._before.feed(rows[:start])
+            if not len(hits):
+                return
+            self._first_step, self._first_value = int(rows["step"][start]), float(rows["loss"][start])
+            self._scaled = bool(np.isfinite(rows["loss_scale"][start]))
+            rows, bad = rows[start:], bad[start:]
+        self._in_a_row.feed(rows["step"], bad)
+        self._count += int(bad.sum())
+        if bad.any():
+            self._last_step = int(rows["step"][np.flatnonzero(bad)[-1]])
+        if self._finite_again is None and not bad.all():
+            self._finite_again = int(rows["step"][np.flatnonzero(~bad)[0]])
+
+    def candidate(self) -> Candidate | None:
+        if self._first_step is None:
+            return None
+        past, loss, norm = self._before.past, self._before.loss(), self._before.gradient_norm()
+        climbed = climb_text(loss, norm)
+        evidence: dict[str, float | int | str] = {"loss": str(self._first_value), "nonfinite_rows": self._count}
+        if past.rows:
+            evidence |= {"last_finite_step": past.last_step, "loss_before": loss.last, "learning_rate": past.learning_rate}
+            if math.isfinite(norm.last):
+                evidence["gradient_norm_before"] = norm.last
+        certain = self._in_a_row.length > (SKIPPED_IN_A_ROW if self._scaled else 0)
+        return Candidate(
+            symptom="loss-nonfinite",
+            cause="learning-rate-too-high" if climbed else "unknown",
+            level="alarm" if certain else "watch",
+            first_step=self._first_step,
+            last_step=self._last_step,
+            summary=self._summary(climbed, loss.last),
+            evidence=evidence,
+            refute=REFUTE_CLIMB if climbed else REFUTE_SUDDEN,
+            stands=self._in_a_row.length > 0,
+        )
+
+    def _summary(self, climbed: str, loss_before: float) -> str:
+        past = self._before.past
+        text = f"At step {self._first_step} the loss became {self._first_value}."
+        if climbed:
+            text += f" By step {past.last_step} {climbed}: the updates overshoot (learning rate {figure(past.learning_rate)})."
+        elif past.rows >= ENOUGH_ROWS:
+            text += f" Nothing climbed before: at step {past.last_step} it was {figure(loss_before)}."
+        else:
+            text += f" Only {past.rows} finite losses were seen before it, too few to say why."
+        if not self._in_a_row.length:
+            text += f" It stood until step {self._last_step}; the loss was finite again at step {self._finite_again}."
+        return text

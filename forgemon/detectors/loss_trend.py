@@ -1,0 +1,129 @@
+"""loss-oscillates and loss-climbs: the training loss leaves its best level, zig-zagging or not, and does not return."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from forgemon.chunk import Chunk
+from forgemon.detectors.blocks import Blocks
+from forgemon.detectors.candidate import Candidate, figure
+from forgemon.detectors.dead_gradients import DeadGradients
+from forgemon.detectors.departure import Departure, Departures, First
+
+WATCH_BLOCKS = 4
+"""Blocks in a row above the best level that are worth a look without a second line of evidence."""
+DEAD_BLOCKS = 2
+BACK_AT_START = 0.8
+"""Share of the first level that a loss with dead gradients has climbed back to."""
+
+REFUTE = (
+    "The loss returning to its best level by itself, or the same climb with a tenth of the learning rate from the weights "
+    "before it."
+)
+REFUTE_WATCH = (
+    "The same batches evaluated again right after their own step: if their loss falls, the data changed and not the fit."
+)
+
+
+class LossTrend:
+    """Statistical. Off with several optimizers (GAN) and for losses that are not positive (RL, densities)."""
+
+    symptoms: ClassVar[tuple[str, ...]] = ("loss-oscillates", "loss-climbs")
+
+    def __init__(self) -> None:
+        self._optimizers: set[int] = set()
+        self._blocks = Blocks()
+        self._first: First | None = None
+        self._departures = Departures()
+        self._dead = DeadGradients()
+
+    def feed(self, chunk: Chunk) -> None:
+        for gradients in chunk.gradients:
+            self._dead.feed(gradients)
+        rows = chunk.steps
+        if len(self._optimizers) < 2:
+            self._optimizers.update(np.unique(rows["optimizer"]).tolist())
+        finite = np.flatnonzero(np.isfinite(rows["loss"]))
+        if not len(finite):
+            return
+        if self._first is None:
+            row = rows[finite[0]]
+            self._first = First(int(row["step"]), float(row["loss"]), float(row["gradient_norm"]))
+        for block in self._blocks.feed(rows):
+            self._departures.feed(block, self._first)
+
+    def candidates(self) -> list[Candidate]:
+        seen = self._departures
+        if len(self._optimizers) > 1 or seen.any_not_positive or seen.initial is None:
+            return []
+        found = seen.confirmed
+        if found is not None:
+            return [self._fault(found, seen.stands)]
+        now = seen.now
+        if now is not None and self._is_dead(now, seen.initial.loss):
+            return [self._fault(now, True)]
+        fair = seen.fair
+        return [self._watch(fair)] if fair is not None and fair.blocks >= WATCH_BLOCKS else []
+
+    def _is_dead(self, departure: Departure, initial: float) -> bool:
+        """The loss went back to where it began, and gradients that were alive have been zero since about then."""
+        back = departure.blocks >= DEAD_BLOCKS and departure.peak > BACK_AT_START * initial
+        died = self._dead.since_step
+        return back and died is not None and departure.best.last_step <= died <= departure.last_step
+
+    def _fault(self, found: Departure, stands: bool) -> Candidate:
+        best = found.best
+        evidence: dict[str, float | int | str] = {
+            "best_loss": best.loss,
+            "best_step": best.last_step,
+            "peak_loss": found.peak,
+            "first_loss": self._first.loss if self._first is not None else math.nan,
+            "second_line": found.line or "dead gradients",
+        }
+        swings = 2 * found.swings >= found.blocks > 0
+        symptom = "loss-oscillates" if swings else "loss-climbs"
+        how = "zig-zags and climbs" if swings else "climbs"
+        text = f"Since step {found.first_step} the loss {how}: block medians rose from {figure(best.loss)} at step "
+        text += f"{best.last_step} to {figure(found.peak)}{self._second_line(found)}: the updates overshoot."
+        if not stands:
+            text += f" It stood until step {found.last_step}."
+        return Candidate(
+            symptom=symptom,
+            cause="learning-rate-too-high",
+            level="alarm" if stands else "watch",
+            first_step=found.first_step,
+            last_step=found.last_step,
+            summary=text,
+            evidence=evidence,
+            refute=REFUTE,
+            stands=stands,
+        )
+
+    def _second_line(self, found: Departure) -> str:
+        if found.line == "worse than untrained":
+            initial = self._departures.initial
+            level = figure(initial.loss) if initial is not None else "?"
+            return f", above the {level} it began with, and the gradient norm grew at least threefold"
+        if found.line == "runaway":
+            return ", and the gradient norm grew with it from block to block, more than tenfold"
+        if found.line == "worse from the start":
+            return ", far above its very first value, and so did the gradient norm"
+        return f", back to where it began, and {self._dead.share_text} since step {self._dead.since_step}"
+
+    def _watch(self, fair: Departure) -> Candidate:
+        best = fair.best
+        return Candidate(
+            symptom="loss-climbs",
+            cause="unknown",
+            level="watch",
+            first_step=fair.first_step,
+            last_step=fair.last_step,
+            summary=f"Since step {fair.first_step} the loss is above its best level: block medians went from "
+            f"{figure(best.loss)} at step {best.last_step} up to {figure(fair.peak)}, at the same learning rate. Harder data "
+            "look like this too.",
+            evidence={"best_loss": best.loss, "best_step": best.last_step, "peak_loss": fair.peak, "blocks": fair.blocks},
+            refute=REFUTE_WATCH,
+        )

@@ -1,0 +1,174 @@
+"""train-val-divergence: the training loss keeps falling while the validation loss has turned and rises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from forgemon.chunk import Chunk, Event
+from forgemon.detectors.blocks import Floats
+from forgemon.detectors.candidate import Candidate, figure
+from forgemon.journal import number, text, where_of
+
+FEWEST = 5
+"""Evaluations before anything is said."""
+LATER = 3
+"""Newest evaluations in a row that must lie above the best one."""
+WATCH_RISE = 0.02
+ALARM_RISE = 0.05
+MOST_KEPT = 400
+"""Evaluations kept of one metric; beyond that every second one is dropped, but never the best."""
+MOST_METRICS = 32
+
+
+@dataclass(frozen=True)
+class _Pass:
+    step: int
+    value: float
+    train_loss: float
+
+
+class _Curve:
+    """The evaluations of one metric, thinned out evenly when they grow many."""
+
+    def __init__(self) -> None:
+        self.passes: list[_Pass] = []
+        self.best: _Pass | None = None
+        self.best_event: Event = {}
+        self.checkpoint = ""
+        "Path of the first checkpoint saved after the best evaluation and before the next one."
+        self._every = 1
+        self._count = 0
+
+    def feed(self, event: Event) -> None:
+        new = _Pass(int(event["step"]), number(event, "value"), number(event, "train_loss"))
+        if not math.isfinite(new.value):
+            return
+        if self.best is None or new.value < self.best.value:
+            self.best, self.best_event, self.checkpoint = new, event, ""
+        if self._count % self._every == 0:
+            self.passes.append(new)
+        self._count += 1
+        if len(self.passes) >= MOST_KEPT:
+            self.passes = self.passes[::2]
+            self._every *= 2
+
+
+class TrainValDivergence:
+    """Two lines: training falls (Theil-Sen slope since the best evaluation), validation lies above its best and rises."""
+
+    symptoms: ClassVar[tuple[str, ...]] = ("train-val-divergence",)
+
+    def __init__(self) -> None:
+        self._curves: dict[str, _Curve] = {}
+        self._newest: _Curve | None = None
+
+    def feed(self, chunk: Chunk) -> None:
+        for event in chunk.events:
+            if event["kind"] == "evaluation" and not text(event, "metric").endswith("(training data)"):
+                name = text(event, "metric")
+                if name in self._curves or len(self._curves) < MOST_METRICS:
+                    self._newest = self._curves.setdefault(name, _Curve())
+                    self._newest.feed(event)
+            elif event["kind"] == "checkpoint" and self._newest is not None:
+                self._note_checkpoint(self._newest, event)
+
+    @staticmethod
+    def _note_checkpoint(curve: _Curve, event: Event) -> None:
+        best = curve.best
+        if best is not None and number(event, "evaluation_step") == best.step and not curve.checkpoint:
+            curve.checkpoint = text(event, "path")
+
+    def candidates(self) -> list[Candidate]:
+        found = (_judge(name, curve) for name, curve in self._curves.items())
+        return [candidate for candidate in found if candidate is not None][:1]
+
+
+def _judge(metric: str, curve: _Curve) -> Candidate | None:
+    best, passes = curve.best, curve.passes
+    if best is None or len(passes) < FEWEST:
+        return None
+    values = np.array([p.value for p in passes])
+    noise = _noise(values)
+    later = [p for p in passes if p.step > best.step]
+    streak = _streak_above(later, best.value + max(2 * noise, WATCH_RISE * abs(best.value)))
+    if streak < LATER:
+        return None
+    since = [p for p in passes if p.step >= best.step]
+    train = np.array([p.train_loss for p in since])
+    falls = _train_falls(train)
+    recent = float(np.median(values[-LATER:]))
+    rise = recent - best.value
+    rises = slope(np.array([p.value for p in since])) > 0 and rise > max(4 * noise, ALARM_RISE * abs(best.value))
+    if falls is False:
+        return None
+    return _candidate(metric, curve, since, recent, "alarm" if falls and rises else "watch", noise)
+
+
+def _candidate(metric: str, curve: _Curve, since: list[_Pass], recent: float, level: str, noise: float) -> Candidate:
+    best = curve.best
+    assert best is not None
+    last = since[-1]
+    trains = [p.train_loss for p in since if math.isfinite(p.train_loss)]
+    train = f" while the training loss fell from {figure(trains[0])} to {figure(trains[-1])}" if len(trains) > 1 else ""
+    saved = f"that state is saved in {curve.checkpoint}" if curve.checkpoint else "no checkpoint of that state was seen"
+    evidence: dict[str, float | int | str] = {
+        "metric": metric,
+        "best_value": best.value,
+        "best_step": best.step,
+        "latest_value": recent,
+        "evaluations_since": len(since) - 1,
+        "evaluation_noise": noise,
+    }
+    if len(trains) > 1:
+        evidence |= {"train_loss_then": trains[0], "train_loss_now": trains[-1]}
+    if curve.checkpoint:
+        evidence["checkpoint"] = curve.checkpoint
+    return Candidate(
+        symptom="train-val-divergence",
+        cause="overfitting",
+        level="alarm" if level == "alarm" else "watch",
+        first_step=best.step,
+        last_step=last.step,
+        summary=f"Validation ({metric}) was best at step {best.step} with {figure(best.value)}; since then it rose to "
+        f"{figure(recent)} over {len(since) - 1} evaluations{train}. For the best result: {saved}.",
+        evidence=evidence,
+        refute="A validation loss that falls below its best again, or a metric that matters more (accuracy) that still improves.",
+        where=where_of(curve.best_event),
+    )
+
+
+def _noise(values: Floats) -> float:
+    """Robust standard deviation of one evaluation, from the differences of neighbours; a steady trend drops out."""
+    moves = np.diff(values)
+    return 1.4826 * float(np.median(np.abs(moves - np.median(moves)))) / math.sqrt(2) if len(moves) else 0.0
+
+
+def _streak_above(later: list[_Pass], level: float) -> int:
+    count = 0
+    for evaluation in reversed(later):
+        if not evaluation.value > level:
+            break
+        count += 1
+    return count
+
+
+def _train_falls(train: Floats) -> bool | None:
+    """Whether the training loss went on falling; None when it is not visible."""
+    seen = train[np.isfinite(train)]
+    if len(seen) < LATER + 1:
+        return None
+    return slope(seen) < 0 and float(np.median(seen[-LATER:])) < float(seen[0]) - 0.02 * abs(float(seen[0]))
+
+
+def slope(values: Floats, most: int = 60) -> float:
+    """Theil-Sen: the median of the slopes between all pairs of (evenly chosen) points."""
+    chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).astype(int))
+    if len(chosen) < 2:
+        return 0.0
+    x, y = chosen.astype(np.float64), values[chosen]
+    i, j = np.triu_indices(len(chosen), 1)
+    return float(np.median((y[j] - y[i]) / (x[j] - x[i])))

@@ -1,0 +1,133 @@
+"""The diagnosis of a run: what every detector sees, with one alarm for one root cause, the checklist and the loop note."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from forgemon.checklist import Checklist
+from forgemon.chunk import Chunk
+from forgemon.detectors import DETECTORS
+from forgemon.detectors.candidate import Candidate
+from forgemon.findings import Check, Finding
+from forgemon.loop_note import LoopNote
+from forgemon.symptoms import SYMPTOMS, UNKNOWN
+
+LEVEL_ORDER: Mapping[str, int] = {"alarm": 0, "watch": 1, "info": 2}
+
+
+@dataclass(frozen=True)
+class Absorption:
+    """A symptom that takes others as its evidence instead of letting them alarm beside it."""
+
+    by: str
+    takes: frozenset[str]
+    precursors: bool = False
+    "Whether it takes what came before it too (a climb before a NaN), and not only what came after (its consequences)."
+
+
+ABSORPTIONS: tuple[Absorption, ...] = (
+    Absorption(
+        "missing-zero-grad",
+        frozenset(
+            {
+                "loss-nonfinite",
+                "gradient-nonfinite",
+                "loss-stuck",
+                "loss-oscillates",
+                "loss-climbs",
+                "train-val-divergence",
+                "val-at-chance",
+                "exploding-gradients",
+                "gradient-spike",
+                "weights-growing",
+            }
+        ),
+    ),
+    Absorption(
+        "loss-nonfinite",
+        frozenset({"gradient-nonfinite", "loss-oscillates", "loss-climbs", "exploding-gradients", "gradient-spike"}),
+        precursors=True,
+    ),
+    Absorption("gradient-nonfinite", frozenset({"loss-oscillates", "loss-climbs", "exploding-gradients"}), precursors=True),
+)
+"""In the order in which they are applied: structure before dynamics, the root before what follows from it."""
+
+SLACK_STEPS = 100
+"""A consequence may show this many steps after its root was last seen."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is said about a run as of now."""
+
+    findings: tuple[Finding, ...]
+    "Alarms first, each level by first step."
+    checklist: tuple[Check, ...]
+    loop_note: str
+
+
+class Diagnosis:
+    """Feed it every chunk of one rank; any split of a run ends in the same report."""
+
+    def __init__(self) -> None:
+        self._detectors = [detector() for detector in DETECTORS]
+        self._checklist = Checklist()
+        self._loop_note = LoopNote()
+
+    def feed(self, chunk: Chunk) -> None:
+        for detector in self._detectors:
+            detector.feed(chunk)
+        self._checklist.feed(chunk)
+        self._loop_note.feed(chunk)
+
+    def report(self) -> Report:
+        seen = [candidate for detector in self._detectors for candidate in detector.candidates()]
+        findings = tuple(sorted(map(_finding, compose(seen)), key=lambda f: (LEVEL_ORDER[f.level], f.first_step)))
+        return Report(findings, self._checklist.checks(findings), self._loop_note.text(findings))
+
+
+def compose(candidates: list[Candidate]) -> list[Candidate]:
+    """One root cause, one candidate: the others become evidence of it."""
+    left = list(candidates)
+    for rule in ABSORPTIONS:
+        for root in [c for c in left if c.symptom == rule.by]:
+            group = [root, *(c for c in left if c.symptom in rule.takes and _belongs(root, c, rule))]
+            # A root that is itself in doubt hides no alarm: then it is the evidence of the other.
+            kept = min(group, key=lambda c: LEVEL_ORDER[c.level])
+            left = [c for c in left if c not in group]
+            left.append(_with_evidence(kept, [c for c in group if c is not kept]))
+    return left
+
+
+def _belongs(root: Candidate, other: Candidate, rule: Absorption) -> bool:
+    # A curve's own verdict on the rate, or none at all, gives way; another cause that is known stays beside it.
+    same_cause = root.cause == other.cause or UNKNOWN in (root.cause, other.cause) or root.cause == root.symptom
+    after = other.last_step >= root.first_step and (root.stands or other.first_step <= root.last_step + SLACK_STEPS)
+    return same_cause and (rule.precursors or after)
+
+
+def _with_evidence(root: Candidate, taken: list[Candidate]) -> Candidate:
+    if not taken:
+        return root
+    evidence = {**root.evidence, **{c.symptom: c.summary for c in taken}}
+    causes = [c.cause for c in taken if c.level == "alarm" and c.cause != UNKNOWN]
+    cause = causes[0] if root.cause == UNKNOWN and causes else root.cause
+    follows = "" if root.symptom != root.cause else "".join(f" From it follows: {c.summary}" for c in taken[:1])
+    named = "".join(f" {c.summary}" for c in taken if c.symptom == "gradient-nonfinite" and root.symptom == "loss-nonfinite")
+    return replace(root, cause=cause, evidence=evidence, summary=root.summary + (follows or named))
+
+
+def _finding(candidate: Candidate) -> Finding:
+    return Finding(
+        symptom=candidate.symptom,
+        cause=candidate.cause,
+        level=candidate.level,
+        first_step=candidate.first_step,
+        last_step=candidate.last_step,
+        summary=candidate.summary,
+        evidence=candidate.evidence,
+        refute=candidate.refute,
+        where=candidate.where,
+        fix=SYMPTOMS[candidate.symptom].fix_for(candidate.cause),
+    )

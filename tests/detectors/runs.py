@@ -1,0 +1,106 @@
+"""Builds chunks from plain lists, and splits them: what the tests of detectors are fed with."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from forgemon.chunk import Chunk, Event, Gradients, ParameterTable, Rows
+from probes.record import STEP_COLUMNS, gradient_columns, machine_columns
+
+STEP_ROW = np.dtype([(c[0], "<" + c[1]) for c in STEP_COLUMNS])
+MACHINE_ROW = np.dtype([(c[0], "<" + c[1]) for c in machine_columns(0)])
+START = 1_700_000_000.0
+Values = Sequence[float] | npt.NDArray[Any]
+
+
+def step_rows(loss: Values, steps: Sequence[int] | None = None, **columns: Values | float) -> Rows:
+    """Rows of steps.npy with one backward call and learning rate 0.1 each, one second apart; every other column is NaN
+    unless it is named."""
+    rows = np.full(len(loss), np.nan, STEP_ROW)
+    rows["step"] = np.arange(1, len(loss) + 1) if steps is None else np.asarray(steps)
+    rows["time"] = START + rows["step"]
+    rows["optimizer"] = 0
+    rows["learning_rate"] = 0.1
+    rows["micro_batches"] = 1
+    rows["training"] = 1
+    rows["loss"] = loss
+    for name, values in columns.items():
+        rows[name] = values
+    return rows
+
+
+def gradient_rows(steps: Sequence[int], norms: Sequence[Sequence[float]], names: Sequence[str], table: int = 0) -> Gradients:
+    """Rows of one gradient table; a name that ends in `bias` is a vector, every other parameter a 4 x 4 matrix."""
+    dtype = np.dtype([(c[0], "<" + c[1], *c[2:]) for c in gradient_columns(len(names))])
+    rows = np.zeros(len(steps), dtype)
+    rows["step"], rows["norm"] = steps, norms
+    shapes = tuple((4,) if name.endswith("bias") else (4, 4) for name in names)
+    known = ParameterTable(table, 0, tuple(names), shapes, ("float32",) * len(names), (0,) * len(names))
+    return Gradients(known, rows)
+
+
+def event(kind: str, step: int, time: float | None = None, **fields: Any) -> Event:
+    return {"time": START + step + 0.5 if time is None else time, "step": step, "kind": kind, **fields}
+
+
+def machine_event(kind: str, time: float, **fields: Any) -> Event:
+    return {"time": time, "kind": kind, **fields}
+
+
+def machine_rows(times: Sequence[float]) -> Rows:
+    rows = np.full(len(times), np.nan, MACHINE_ROW)
+    rows["time"] = times
+    return rows
+
+
+def evaluations(values: Values, train: Values | None = None, every: int = 100, **fields: Any) -> list[Event]:
+    """One validation pass every `every` steps, run as it should be."""
+    common = {"metric": "cross_entropy", "training": False, "grad_enabled": False, **fields}
+    return [
+        event("evaluation", every * (i + 1), value=float(v), train_loss=None if train is None else float(train[i]), **common)
+        for i, v in enumerate(values)
+    ]
+
+
+def chunk(
+    rows: Rows | None = None,
+    events: Sequence[Event] = (),
+    gradients: Sequence[Gradients] = (),
+    machine_events: Sequence[Event] = (),
+    machine: Rows | None = None,
+) -> Chunk:
+    steps = np.empty(0, STEP_ROW) if rows is None else rows
+    return Chunk(steps, tuple(gradients), {}, tuple(events), machine, tuple(machine_events))
+
+
+def split(whole: Chunk, seed: int, pieces: int) -> list[Chunk]:
+    """The same run in pieces, each stream cut at places of its own, as a reader that lags behind on one file hands it on."""
+    chance = random.Random(seed)
+
+    def cuts(length: int) -> list[int]:
+        return [0, *sorted(chance.randint(0, length) for _ in range(pieces - 1)), length]
+
+    def parts(values: Any) -> list[Any]:
+        places = cuts(len(values))
+        return [values[a:b] for a, b in itertools.pairwise(places)]
+
+    steps, events, machine_events = parts(whole.steps), parts(whole.events), parts(whole.machine_events)
+    tables: Mapping[int, list[Any]] = {g.table.table: parts(g.rows) for g in whole.gradients}
+    machine = [None] * pieces if whole.machine is None else parts(whole.machine)
+    return [
+        Chunk(
+            steps[i],
+            tuple(Gradients(g.table, tables[g.table.table][i]) for g in whole.gradients if len(tables[g.table.table][i])),
+            {},
+            tuple(events[i]),
+            machine[i],
+            tuple(machine_events[i]),
+        )
+        for i in range(pieces)
+    ]
