@@ -14,6 +14,9 @@ from forgemon.growing import GrowingRows
 from forgemon.journal import flag, number, text, where_of, whole
 from forgemon.snapshot import BestCheckpoint, Checkpoint, Evaluation
 
+ON_TRAINING_DATA = " (training data)"
+"""How the probe ends the name of a metric that was taken over the training loader."""
+
 
 class Evaluations:
     """Feed it evaluation and checkpoint events and metric rows in the order of their files; any split gives the same."""
@@ -87,7 +90,7 @@ class Evaluations:
         self._saved_at[step].append(index)
         for evaluation in self._latest_of_each_metric(step):
             self._saved_after[evaluation].append(index)
-            self._changed.add(evaluation)
+        self._changed.update(self._at_step.get(step, ()))
 
     def _overwrite(self, path: str, index: int) -> None:
         earlier = self._latest_of_path.get(path)
@@ -114,8 +117,10 @@ class Evaluations:
     def evaluations(self) -> tuple[Evaluation, ...]:
         for index in self._changed:
             evaluation = self._evaluations[index]
-            own = self._checkpoint_of(self._saved_after.get(index, []), or_overwritten=True)
-            self._evaluations[index] = replace(evaluation, checkpoint=own, metrics=self._metrics_at(evaluation))
+            saved = self._saved_with(index)
+            kept = [i for i in saved if not self._checkpoints[i].overwritten] or saved
+            path = self._checkpoints[kept[0]].path if kept else None
+            self._evaluations[index] = replace(evaluation, checkpoint=path, metrics=self._metrics_at(evaluation))
         self._changed.clear()
         return tuple(self._evaluations)
 
@@ -128,24 +133,19 @@ class Evaluations:
                 found[name] = float(rows.view()["value"][last])
         return found
 
-    def _checkpoint_of(self, saved: list[int], or_overwritten: bool = False) -> str | None:
-        whole_ones = [i for i in saved if not self._checkpoints[i].overwritten]
-        chosen = whole_ones or (saved if or_overwritten else [])
-        return self._checkpoints[chosen[0]].path if chosen else None
+    def _saved_with(self, index: int) -> list[int]:
+        """Checkpoints with the weights of an evaluation: those saved after it first, then those saved just before it, with no
+        training step between."""
+        return self._saved_after.get(index, []) + self._saved_at.get(self._evaluations[index].step, [])
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         return tuple(self._checkpoints)
 
     def best(self) -> BestCheckpoint | None:
-        """Of the metric evaluated most often, the lowest value so far and a file that holds the weights it was measured with.
-
-        Files saved after that evaluation come first; one saved just before it, with no training step between, holds the same
-        weights and counts too.
-        """
+        """The lowest value so far of the held-out metric evaluated most often, and a file that holds those weights still."""
         if not self._best:
             return None
-        metric = max(self._best, key=lambda name: self._count[name])
-        index = self._best[metric]
-        evaluation = self._evaluations[index]
-        saved = self._saved_after.get(index, []) + self._saved_at.get(evaluation.step, [])
-        return BestCheckpoint(metric, evaluation.value, evaluation.step, self._checkpoint_of(saved))
+        metric = max(self._best, key=lambda name: (not name.endswith(ON_TRAINING_DATA), self._count[name]))
+        evaluation = self._evaluations[self._best[metric]]
+        saved = [i for i in self._saved_with(self._best[metric]) if not self._checkpoints[i].overwritten]
+        return BestCheckpoint(metric, evaluation.value, evaluation.step, self._checkpoints[saved[0]].path if saved else None)

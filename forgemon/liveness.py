@@ -60,8 +60,10 @@ def run_lives(info: Mapping[str, Any], run: Path, rank: int = 0) -> bool:
     return silent_s < FOREIGN_SILENCE_S
 
 
-def gone_event(info: Mapping[str, Any], run: Path, rank: int = 0) -> Event | None:
+def gone_event(info: Mapping[str, Any], run: Path, rank: int, newest: float) -> Event | None:
     """The `ended` event a run lacks whose process vanished without a word, host and all; None while it may still go on.
+
+    `newest`: time of the newest row or event, which the clock of the file system need not agree with.
 
     Its field `seen_by` is `reader`: news of the process itself or of its sidecar outrank it.
     """
@@ -73,5 +75,12 @@ def gone_event(info: Mapping[str, Any], run: Path, rank: int = 0) -> Event | Non
         message = f"process {whole(info, 'pid')} is gone and left no word; last write {when}"
     else:
         message = f"nothing was written since {when} on {text(info, 'host') or 'its host'}"
-    ended = {"kind": "ended", "time": written, "how": "gone", "exit_code": None, "signal": None, "message": message}
+    ended = {
+        "kind": "ended",
+        "time": max(written, newest),
+        "how": "gone",
+        "exit_code": None,
+        "signal": None,
+        "message": message,
+    }
     return {**ended, "seen_by": "reader"}

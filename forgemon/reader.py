@@ -64,6 +64,7 @@ class RunReader:
         self._passed_over: dict[str, str] = {}
         self._end_known = False
         self._looked_at = 0.0
+        self._newest_time = 0.0
         self._read_info()
 
     @property
@@ -182,6 +183,7 @@ class RunReader:
 
     def _with_end(self, chunk: Chunk) -> Chunk:
         """Once all is read: has the process vanished without a word? Then say so, once, as the sidecar would have."""
+        self._newest_time = max(self._newest_time, _newest_time(chunk))
         for event in (*chunk.events, *chunk.machine_events):
             self._end_known = (self._end_known or _ends(event)) and text(event, "kind") != "attached"
         if self._end_known or not self.caught_up or not chunk.empty:
@@ -190,7 +192,7 @@ class RunReader:
         if self._looked_at and now - self._looked_at < LIVENESS_PERIOD_S:
             return chunk
         self._looked_at = now
-        gone = gone_event(self._info, self.path, self.rank)
+        gone = gone_event(self._info, self.path, self.rank, self._newest_time)
         if gone is None:
             return chunk
         self._end_known = True
@@ -199,6 +201,12 @@ class RunReader:
 
 def _ends(event: Event) -> bool:
     return text(event, "kind") in ("ended", "exception", "exiting", "detached")
+
+
+def _newest_time(chunk: Chunk) -> float:
+    times = [float(event["time"]) for event in (*chunk.events, *chunk.machine_events)]
+    times += [float(rows["time"].max()) for rows in (chunk.steps, chunk.machine) if rows is not None and len(rows)]
+    return max(times, default=0.0)
 
 
 def _listed(folder: Path) -> list[str]:

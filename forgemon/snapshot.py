@@ -36,7 +36,7 @@ class Evaluation:
     is_best: bool
     "Lower than every earlier value of this metric."
     checkpoint: str | None
-    "Path of a checkpoint saved after this evaluation and before the next training step or evaluation."
+    "Path of a checkpoint with the weights of this evaluation: saved after it, or just before, with no training step between."
     metrics: Mapping[str, float]
     "Other values logged at that step, by name."
     where: Where | None

@@ -159,10 +159,12 @@ def steps_per_second(steps: Rows) -> float:
 
 
 def probe_cost(steps: Rows) -> float:
-    """Share of recent step time spent in the probes. Of steps without a row the time is taken to be as that of the next."""
+    """Share of recent step time spent in the probes. A step without a row is taken to last as long as the next one with a row,
+    and `probe_s` is a mean over the same steps, so each row weighs as many steps as it stands for."""
     recent = steps[-COST_WINDOW_ROWS:]
-    spent, step_s = recent["probe_s"][1:].astype(np.float64), recent["step_s"][1:].astype(np.float64)
-    each = step_s * np.maximum(1, np.diff(recent["step"]))
-    known = np.isfinite(spent) & np.isfinite(each)
-    total = float(each[known].sum())
+    stands_for = np.maximum(1, np.diff(recent["step"]))
+    spent = recent["probe_s"][1:] * stands_for.astype(np.float64)
+    lasted = recent["step_s"][1:] * stands_for.astype(np.float64)
+    known = np.isfinite(spent) & np.isfinite(lasted)
+    total = float(lasted[known].sum())
     return float(spent[known].sum()) / total if total > 0 else math.nan
