@@ -1,0 +1,185 @@
+"""The thread behind the screen: reads the run, moves the playhead, builds one frame at a time and posts it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from forgemon.chunk import Chunk
+from forgemon.reader import RunReader
+from forgemon.recording import Recording
+from forgemon.telemetry import Snapshot
+from forgemon.tui.frame import Frame
+from forgemon.tui.output_tail import OutputTail
+from forgemon.tui.playhead import Playhead
+from forgemon.tui.position import Position
+from forgemon.tui.trends import curves, gradient_trend, marks
+
+LIVE_POLL_S = 0.1
+REPLAY_POLL_S = 1.0
+PLAYING_POLL_S = 0.05
+LOADING_FRAME_S = 0.25
+"""While a long recording is read, a picture of what is there so often."""
+HEARTBEAT_S = 1.0
+"""A live picture is renewed so often though nothing came: how long it has been silent is news too."""
+BUSY_SHARE = 0.25
+"""Of one core, at most, spent on building frames: a long run is drawn less often rather than at its training's cost."""
+ENDED = frozenset({"finished", "exception", "killed", "exited", "gone", "detached"})
+
+
+class Feed:
+    """Owns the reader and everything computed from it. `post` takes each frame and must be safe to call from a thread."""
+
+    def __init__(
+        self,
+        run: Path,
+        *,
+        live: bool,
+        post: Callable[[Frame], object],
+        failed: Callable[[BaseException], object],
+        output: Path | None = None,
+        at_step: int | None = None,
+    ) -> None:
+        self.playhead = Playhead(following=live)
+        self._live, self._at_step = live, at_step
+        self._reader = RunReader(run)
+        self._recording = Recording()
+        self._end, self._here = Position(), Position()
+        self._here_time = float("-inf")
+        self._output = OutputTail(output)
+        self._loading = True
+        self._news = time.monotonic()
+        self._post, self._failed = post, failed
+        self._asked: queue.SimpleQueue[tuple[str, float] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="forgemon-feed", daemon=True)
+        self._exists: tuple[float, str, bool | None] = (float("-inf"), "", None)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._asked.put(None)
+        self._thread.join(timeout=5)
+
+    def ask(self, move: str, value: float = 0) -> None:
+        """Have the playhead do `move` (a method of Playhead) and show the result."""
+        self._asked.put((move, value))
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:  # shown by the app: as a line if the user can mend it, as a traceback if it is ours
+            self._failed(error)
+
+    def _loop(self) -> None:
+        shown, moved_at = float("-inf"), time.monotonic()
+        while True:
+            news = self._read()
+            now = time.monotonic()
+            news = self.playhead.advance(now - moved_at) or news
+            moved_at = now
+            every = LOADING_FRAME_S if self._loading and shown > 0 else HEARTBEAT_S if not news else 0.0
+            if now - shown >= every and (news or self._live or shown < 0):
+                self._post(self.frame())
+                shown = time.monotonic()
+            spent = time.monotonic() - now
+            if not self._obey(0.0 if self._loading else max(self._poll_s(), spent * (1 / BUSY_SHARE - 1))):
+                return
+
+    def _poll_s(self) -> float:
+        return PLAYING_POLL_S if self.playhead.playing else LIVE_POLL_S if self._live else REPLAY_POLL_S
+
+    def _obey(self, wait_s: float) -> bool:
+        """Do what was asked, waiting so long for it at most; False to stop. What is asked is shown at once."""
+        asked = False
+        try:
+            order = self._asked.get(timeout=wait_s) if wait_s > 0 else self._asked.get_nowait()
+            while True:
+                if order is None:
+                    return False
+                getattr(self.playhead, order[0])(order[1])
+                asked = True
+                order = self._asked.get_nowait()
+        except queue.Empty:
+            if asked:
+                self._post(self.frame())
+            return True
+
+    def _read(self) -> bool:
+        """Take in what is new; whether anything was."""
+        chunk = self._reader.read()
+        changed = self._output.read()
+        if chunk.empty:
+            changed = changed or self._loading
+            self._loading = False
+            if self._at_step is not None:
+                self._grow()
+                self.playhead.to_step(self._at_step)
+                self._at_step = None
+            return changed
+        self._news = time.monotonic()
+        self._take(chunk)
+        return True
+
+    def _take(self, chunk: Chunk) -> None:
+        self._recording.extend(chunk)
+        self._end.feed(chunk)
+        self._here.missed(chunk, self._here_time)
+
+    def _grow(self) -> Snapshot:
+        """The newest state, with the playhead told how far the recording reaches."""
+        end = self._end.snapshot(self._reader.info, tuple(self._reader.problems))
+        self.playhead.grow(np.ascontiguousarray(end.steps["step"]), np.maximum.accumulate(end.steps["time"]))
+        return end
+
+    def frame(self) -> Frame:
+        """The picture at the playhead."""
+        head = self.playhead
+        end, end_report = self._grow(), self._end.report()
+        head.findings = tuple(sorted({f.first_step for f in end_report.findings}))
+        head.ended(not self._live or end.state in ENDED)
+        snapshot, report = end, end_report
+        if not head.following and head.cursor is not None:
+            self._here.move(self._recording, head.cursor)
+            snapshot, report = self._here.snapshot(self._reader.info, end.problems), self._here.report()
+            self._here_time = snapshot.time
+        first = int(head.steps[0]) if len(head.steps) else 0
+        started = float(head.times[0]) if len(head.times) else snapshot.time
+        return Frame(
+            snapshot=snapshot,
+            report=report,
+            curves=curves(snapshot.steps),
+            gradients=gradient_trend(snapshot),
+            marks=marks(end, end_report),
+            first_step=first,
+            end_step=int(head.steps[-1]) if len(head.steps) else 0,
+            cursor=head.cursor if head.cursor is not None else 0,
+            live=self._live and end.state not in ENDED,
+            following=head.following or head.cursor is None,
+            playing=head.playing,
+            speed=head.speed,
+            loading=self._loading,
+            best_exists=self._best_exists(snapshot),
+            output=self._output.lines,
+            elapsed_s=max(snapshot.time - started, 0.0),
+            silent_s=time.monotonic() - self._news,
+        )
+
+    def _best_exists(self, snapshot: Snapshot) -> bool | None:
+        """Whether the best checkpoint's file is there, looked up at most once a second."""
+        path = snapshot.best.path if snapshot.best else None
+        if path is None:
+            return None
+        looked, of, exists = self._exists
+        if of != path or time.monotonic() - looked >= HEARTBEAT_S:
+            if not os.path.isabs(path):
+                path = os.path.join(str(self._reader.info.get("cwd") or ""), path)
+            exists = os.path.exists(path)
+            self._exists = (time.monotonic(), snapshot.best.path or "" if snapshot.best else "", exists)
+        return exists

@@ -1,0 +1,1 @@
+"""What the screen shows: one widget a file, each drawn from a frame alone."""

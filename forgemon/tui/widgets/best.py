@@ -1,0 +1,51 @@
+"""The best checkpoint so far: by which metric, at which step, where it lies and whether it is still there."""
+
+from __future__ import annotations
+
+from textual.strip import Strip
+
+from forgemon.tui import text
+from forgemon.tui.frame import Frame
+from forgemon.tui.ink import Ink
+from forgemon.tui.panel import Panel
+from forgemon.tui.strips import Part, strip
+
+
+def presence(frame: Frame, ink: Ink) -> Part:
+    """Whether the file is there, as a word."""
+    best = frame.snapshot.best
+    if best is None or best.path is None:
+        return ("no file holds it", ink.watch)
+    if frame.best_exists is None:
+        return ("? not visible", ink.muted)
+    return ("✓ on disk", ink.good) if frame.best_exists else ("✗ missing on this host", ink.alarm)
+
+
+def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
+    best = frame.snapshot.best
+    if best is None:
+        saved = len(frame.snapshot.checkpoints)
+        reason = "no evaluation has been seen" if not frame.snapshot.evaluations else "no finite value yet"
+        said: list[list[Part]] = [[("No best checkpoint: ", ink.muted), (reason, ink.muted)]]
+        if saved:
+            said.append([(f"{saved} checkpoint{'s' if saved > 1 else ''} saved", ink.muted)])
+        return [strip(parts, width) for parts in said[:height]]
+    value: list[Part] = [
+        (text.shorten(text.plain(best.metric), 24) + " ", ink.muted),
+        (text.number(best.value), ink.strong),
+        (" at step ", ink.muted),
+        (text.count(best.step), ink.strong),
+    ]
+    where: list[Part] = [presence(frame, ink)]
+    path = text.shorten(text.plain(best.path), width) if best.path else "the best evaluation was not saved, or was overwritten"
+    rows = [value, [(path, ink.text if best.path else ink.muted)], where]
+    if height == 2:
+        rows = [[*value, ("  ", ink.text), *where], rows[1]]
+    return [strip(parts, width) for parts in rows[:height]]
+
+
+class Best(Panel):
+    BORDER_TITLE = "best checkpoint"
+
+    def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
+        return lines(frame, width, height, ink)
