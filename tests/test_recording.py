@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_stretches_add_up_to_the_whole_run(whole: Chunk, cuts: list[int]) -> Non
     recording = Recording()
     recording.extend(whole)
     ends: list[int | None] = [None, *cuts, None]
-    pieces = [recording.between(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    pieces = [recording.between(a, b) for a, b in pairwise(ends)]
 
     assert_equal(joined(pieces), whole)
 

@@ -20,7 +20,7 @@ from forgemon.state import ModeBadge, RunState
 from forgemon.telemetry import Telemetry
 from tests.recorded import START, RunFiles
 
-ATTACHED = ("attached", 0.0, {})
+ATTACHED: tuple[str, float, dict[str, Any]] = ("attached", 0.0, {})
 STACK = [
     {
         "thread": "MainThread",

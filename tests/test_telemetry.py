@@ -22,8 +22,8 @@ from tests.test_recording import steps_with
 def busy_run(run: Path) -> None:
     """A run in which everything happens at least once, several things at one step."""
     files = small_run(run, steps=20)
-    files.event("optimizer", 20, index=0, **{"class": "Adam"})
-    files.event("optimizer", 20, index=1, **{"class": "SGD"})
+    for index, name in enumerate(("Adam", "SGD")):
+        files.event("optimizer", 20, None, index=index, **{"class": name})
     for step in range(21, 60):
         files.step(step, loss=math.nan if step > 50 else 1.0, training=step % 7 != 0, step_s=0.5, probe_s=0.1)
         files.gradients(step, [float(step)], table=1)

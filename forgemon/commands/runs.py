@@ -31,11 +31,11 @@ def command(directory: Path | None, as_json: bool) -> None:
     if directory is not None and not folder.is_dir():
         raise UserError(f"there is no folder {folder}. List the runs in the usual place with: forgemon runs")
     runs = list_runs(folder)
+    if not runs:
+        print(f"forgemon: no runs in {folder}. Record one with: forgemon demo", file=sys.stderr)
     if as_json:
         print(json.dumps([as_object(run) for run in runs], indent=1))
-    elif not runs:
-        print(f"forgemon: no runs in {folder}. Record one with: forgemon demo", file=sys.stderr)
-    elif sys.stdout.isatty():
+    elif sys.stdout.isatty() and runs:
         print_table(runs)
     else:
         for run in runs:
@@ -43,12 +43,14 @@ def command(directory: Path | None, as_json: bool) -> None:
 
 
 def as_object(run: RunSummary) -> dict[str, Any]:
-    """For --json: a loss that is not finite is "nan", "inf" or "-inf"; one that was not seen is "nan" too."""
+    """For --json: an infinite loss is "inf" or "-inf"; null where it is not a number or was not seen."""
+    import math
     from dataclasses import asdict
 
     from probes.record import encode_json
 
-    fields: dict[str, Any] = encode_json({**asdict(run), "path": str(run.path)})
+    loss = None if math.isnan(run.last_loss) else run.last_loss
+    fields: dict[str, Any] = encode_json({**asdict(run), "path": str(run.path), "last_loss": loss})
     return fields
 
 
