@@ -70,18 +70,23 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in text)
 
 
+COLUMNS = ("run", "state", "steps", "loss", "created", "user", "host", "script")
+WIDTH_FOR_ALL = 110
+"""Terminals narrower than this show the first four columns alone; the name tells when a run began."""
+
+
 def print_table(runs: Sequence[RunSummary]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    columns = COLUMNS if console.width >= WIDTH_FOR_ALL else COLUMNS[:4]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "state", "steps", "loss", "created", "user", "host", "script"):
-        table.add_column(
-            name, justify="right" if name in ("steps", "loss") else "left", overflow="fold", no_wrap=name != "script"
-        )
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("steps", "loss") else "left", no_wrap=name != "run", overflow="fold")
     for run in runs:
         row = cells(run)
         row[-1] = Path(row[-1]).name
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+        table.add_row(*(Text(cell) for cell in row[: len(columns)]))
+    console.print(table)
