@@ -48,6 +48,8 @@ class TorchWaiter:
             execute(module)  # when this fails the hook stays: programs try again, or another way
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
+                # The import system would say so next. The probes take a torch that still initializes for an unfinished one.
+                module.__spec__._initializing = False
                 start(self.config)
 
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -120,5 +121,6 @@ def is_gone(pid: int) -> bool:
 def open_files(pid: int) -> set[str]:
     found = set()
     for name in os.listdir(f"/proc/{pid}/fd"):
-        found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
     return found
