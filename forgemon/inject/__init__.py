@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from forgemon.inject.attachment import PendingAttachment, attach_process, begin_attach
+from forgemon.inject.detachment import detach_process
 from forgemon.inject.errors import AlreadyWatched, AttachError, NotYetAttached
 
-__all__ = ["AlreadyWatched", "AttachError", "NotYetAttached", "PendingAttachment", "attach_process", "begin_attach"]
+__all__ = [
+    "AlreadyWatched",
+    "AttachError",
+    "NotYetAttached",
+    "PendingAttachment",
+    "attach_process",
+    "begin_attach",
+    "detach_process",
+]

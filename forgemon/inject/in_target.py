@@ -71,7 +71,22 @@ def _raised_by_statement(instruction: int) -> bool:
 
 
 def _deliver_again(number: int) -> None:
-    """As if the signal came only now; its handler runs when the main thread is back in the user's code."""
+    """Send the signal once more when the main thread has left our code, so that its handler raises in the user's."""
+    import _signal  # type: ignore[import-not-found]  # the part in C of `signal`, always there
     import _thread
+    import time
 
-    _thread.interrupt_main(number)  # type: ignore[arg-type]  # a number will do
+    main = _thread.get_ident()
+    ours = sys._getframe(3)  # below it: boot, the module around it, and what PyRun_SimpleString runs
+
+    def deliver() -> None:
+        while True:
+            frame = sys._current_frames().get(main)
+            while frame is not None and frame is not ours:
+                frame = frame.f_back
+            if frame is None:
+                _signal.pthread_kill(main, number)
+                return
+            time.sleep(0.001)
+
+    _thread.start_new_thread(deliver, ())

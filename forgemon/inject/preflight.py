@@ -58,8 +58,7 @@ def _look(pid: int, torch_may_come: bool) -> Target:
     _check_state(pid, status, command)
     maps = _readable_mappings(pid, status)
     _check_untraced(pid, status)
-    for run in procfs.open_runs(pid):
-        raise AlreadyWatched(pid, run.run, run.rank)
+    _check_unwatched(pid)
     python = find_python(pid, maps)
     _check_role(pid, command)
     if python is None:
@@ -122,6 +121,16 @@ def _check_untraced(pid: int, status: Status) -> None:
     except OSError:
         name = f"PID {status.tracer}"
     raise AttachError(f"PID {pid} is being traced by {name}. Detach that first")
+
+
+def _check_unwatched(pid: int) -> None:
+    for run in procfs.open_runs(pid):
+        if run.deleted:
+            raise AttachError(
+                f"PID {pid} is already watched, but its run directory {run.run} was removed. "
+                f"Take the probes out (forgemon detach {pid}) and attach again"
+            )
+        raise AlreadyWatched(pid, run.run, run.rank)
 
 
 def _check_role(pid: int, command: Sequence[str]) -> None:
