@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from .observe import new_observer
+
 MOST_ERRORS = 8
 
 Report = Callable[[str, str, bool], None]
@@ -15,30 +17,66 @@ Report = Callable[[str, str, bool], None]
 
 
 class Guard:
-    """Wraps callbacks: silent in forked children, silent when switched off, and timed."""
+    """Wraps callbacks: silent in forked children, silent when switched off, and timed.
+
+    In steps that are observed (`full`) every callback runs. In those between, only what must see every step: the callbacks wrapped
+    with `always`, or the cheap `light` stand-in of one.
+    """
 
     def __init__(self, report: Report) -> None:
         self.active = False
+        self.full = True
         self.pid = os.getpid()
         self.spent_s = 0.0
-        "Seconds spent in callbacks since it was last set to zero."
+        "Seconds spent in callbacks so far, an estimate for those that were skipped included."
+        self._skip_s = 0.0
         self._report = report
         self._errors: dict[str, int] = {}
 
-    def __call__(self, callback: Callable[..., None]) -> Callable[..., None]:
+    def __call__(
+        self, callback: Callable[..., None], *, always: bool = False, light: Callable[..., None] | None = None
+    ) -> Callable[..., None]:
         clock, getpid = time.perf_counter, os.getpid
+        stand_in = callback if always else light
 
         def guarded(*values: Any) -> None:
             if not self.active or getpid() != self.pid:
                 return
+            chosen = callback
+            if not self.full:
+                if stand_in is None:
+                    self.spent_s += self._skip_s
+                    return
+                chosen = stand_in
             began = clock()
             try:
-                callback(*values)
+                chosen(*values)
             except Exception as error:
-                self._swallow(callback, error)
+                self._swallow(chosen, error)
             self.spent_s += clock() - began
 
         return guarded
+
+    def calibrate(self, calls: int = 500) -> None:
+        """Measure what a skipped callback costs on this machine, the shim before it included."""
+
+        def probe(value: int) -> int:
+            return value
+
+        clock, observer = time.perf_counter, new_observer()
+        began = clock()
+        for number in range(calls):
+            probe(number)
+        plain_s = clock() - began
+        active, full, self.active, self.full = self.active, self.full, True, False
+        observer.observe(probe, self(lambda values: None))
+        began = clock()
+        for number in range(calls):
+            probe(number)
+        took_s = clock() - began
+        observer.remove()
+        self.active, self.full, self.spent_s = active, full, 0.0
+        self._skip_s = max(0.0, took_s - plain_s) / calls
 
     def protected(self, function: Callable[..., None], *values: Any) -> None:
         """Call once, swallowing what it raises."""

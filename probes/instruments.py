@@ -54,22 +54,34 @@ class Instruments:
         def watch(function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> None:
             observer.observe(function, guard(start) if start else None, guard(end) if end else None)
 
-        watch(torch.autograd.backward, self._backward_began, self._backward_ended)
-        watch(_BaseDataLoaderIter.__next__, lambda values: loop.fetch_began(), self._fetched)
-        watch(torch.optim.Optimizer._optimizer_step_code, lambda values: session._moment.between_hooks())
+        def always(function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> None:
+            wrapped = [guard(callback, always=True) if callback else None for callback in (start, end)]
+            observer.observe(function, *wrapped)
+
+        observer.observe(
+            torch.autograd.backward,
+            guard(self._backward_began, light=self._backward_lightly),
+            guard(self._backward_ended),
+        )
+        observer.observe(
+            _BaseDataLoaderIter.__next__,
+            guard(lambda values: loop.fetch_began()),
+            guard(self._fetched, light=self._fetched_lightly),
+        )
+        always(torch.optim.Optimizer._optimizer_step_code, lambda values: session._moment.between_hooks())
         watch(torch.optim.Optimizer.zero_grad, self._zeroed)
         watch(torch.nn.Module.zero_grad, self._module_zeroed)
-        watch(torch.nn.Module.train, self._mode_changed)
+        always(torch.nn.Module.train, self._mode_changed)
         watch(torch.nn.utils.clip_grad_norm_, None, self._clipped)
         watch(torch.nn.utils.clip_grad_value_, None, lambda values, result: session.steps.rewritten())
-        watch(torch.save, None, self._saved)
-        watch(torch.compile, lambda values: self._leave_forwards())
+        always(torch.save, None, self._saved)
+        always(torch.compile, lambda values: self._leave_forwards())
         watch(torch.amp.GradScaler.scale, None, lambda values, result: loop.scaled(values[1], result))
         watch(torch.amp.GradScaler.unscale_, None, lambda values, result: session.steps.rewritten())
         for name in CRITERIA:
             function = getattr(F, name, None)
             if function is not None:
-                watch(function, None, self._criterion(name, function))
+                observer.observe(function, None, self._criterion(name, function))
         self.watch_late_modules(observer)
 
     def watch_late_modules(self, observer: Observer) -> None:
@@ -77,7 +89,7 @@ class Instruments:
         late = sys.modules.get("safetensors.torch")
         if late is not None and not self._safetensors:
             self._safetensors = True
-            observer.observe(late.save_file, None, self._session.guard(self._safetensors_saved))
+            observer.observe(late.save_file, None, self._session.guard(self._safetensors_saved, always=True))
 
     def observe_forward(self, observer: Observer, root: torch.nn.Module) -> None:
         """Observe the forward of a root's class; not where a compiler has read or will read its code."""
@@ -111,15 +123,26 @@ class Instruments:
         self._session.loop.backward_began(values[0])
         self._session.steps.backward_begins()
 
+    def _backward_lightly(self, values: tuple[Any, ...]) -> None:
+        if self._session.loop.backward_lightly():
+            self._session.loop.backward_began(values[0])
+
     def _backward_ended(self, values: tuple[Any, ...], _: Any) -> None:
         self._session.loop.backward_ended()
         self._session.steps.backward_ended()
 
     def _fetched(self, values: tuple[Any, ...], batch: Any) -> None:
-        loop = self._session.loop
-        before = loop.passes_over_training_data
-        loop.fetch_ended(values[0], batch)
-        if loop.passes_over_training_data != before:
+        before = self._session.loop.passes_over_training_data
+        self._session.loop.fetch_ended(values[0], batch)
+        self._note_epoch(before)
+
+    def _fetched_lightly(self, values: tuple[Any, ...], batch: Any) -> None:
+        before = self._session.loop.passes_over_training_data
+        self._session.loop.fetched_lightly(values[0])
+        self._note_epoch(before)
+
+    def _note_epoch(self, before: int) -> None:
+        if self._session.loop.passes_over_training_data != before:
             self._session.steps.epoch_began()
 
     def _zeroed(self, values: tuple[Any, ...]) -> None:
@@ -155,7 +178,11 @@ class Instruments:
             reduction = values[position] if position >= 0 else "mean"
             session.loop.criterion(name, reduction, values, output, session.training_mode())
 
-        return returned
+        def lightly(values: tuple[Any, ...], output: Any) -> None:
+            if session.loop.criterion_lightly(output):
+                returned(values, output)
+
+        return session.guard(returned, light=lightly)
 
     def _saved(self, values: tuple[Any, ...], _: Any) -> None:
         self._checkpoint("torch.save", values[1], values[0])

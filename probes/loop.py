@@ -66,14 +66,16 @@ class Loop:
         self._transfer = transfer
         self._clock = clock
         self.window = Window()
-        self.observed = True
-        "Whether the losses of this step are wanted."
+        self.ungone_back = 0
+        "Losses with a graph since the last backward(), counted between observed steps: two of them are a validation pass."
         self.training_loader: int | None = None
         self.passes_over_training_data = 0
         "Passes begun after the one in which the training loader was first seen."
         self.activity = 0
         "Rises with every batch, so that a long evaluation is not taken for a stall."
         self._batch: Batch | None = None
+        self._loader: int | None = None
+        "The loader that gave the newest batch."
         self._pending: list[Batch] = []
         self._evaluation: EvaluationPass | None = None
         self._fetch_began = 0.0
@@ -91,10 +93,13 @@ class Loop:
         now = self._clock()
         self._batch = batch = Batch(self._fetch_began or now)
         batch.fetch_s = now - self._fetch_began if self._fetch_began else NAN
-        batch.loader = id(iterator._index_sampler)
+        batch.loader = self._loader = id(iterator._index_sampler)
         batch.samples = _first_size(data)
         self.activity += 1
-        if batch.loader == self.training_loader and iterator._num_yielded == 1:
+        self._note_pass(iterator)
+
+    def _note_pass(self, iterator: Any) -> None:
+        if iterator._num_yielded == 1 and self._loader == self.training_loader:
             self.passes_over_training_data += 1
 
     def forward_began(self, inputs: tuple[Any, ...]) -> None:
@@ -134,6 +139,7 @@ class Loop:
         batch = self._batch
         if batch is None:
             batch = self._batch = Batch(self._clock())
+            batch.loader = self._loader
         batch.training = training
         batch.grad_enabled = output.requires_grad
         batch.losses.append((name, value, reduction, criterion_items(values)))
@@ -154,20 +160,38 @@ class Loop:
         self.end_evaluation()
         window = self.window
         window.backwards += 1
-        if self.observed:
-            loss = loss_of_root(root)
-            if loss is not None:
-                window.losses.append(loss)
+        loss = loss_of_root(root)
+        if loss is not None:
+            window.losses.append(loss)
         self.activity += 1
         self._backward_began = self._clock()
 
     def backward_ended(self) -> None:
         self.window.backward_s += self._clock() - self._backward_began
 
+    # Between observed steps
+
+    def fetched_lightly(self, iterator: Any) -> None:
+        self._loader = id(iterator._index_sampler)
+        self._note_pass(iterator)
+
+    def criterion_lightly(self, output: Any) -> bool:
+        """Whether this loss belongs to a validation pass and must be seen in full."""
+        if type(output) is torch.Tensor and output.requires_grad:
+            self.ungone_back += 1
+            return self.ungone_back > 1
+        return True
+
+    def backward_lightly(self) -> bool:
+        """Whether a validation pass ends here and must be seen in full."""
+        self.ungone_back = 0
+        return self._evaluation is not None or bool(self._pending)
+
     def new_window(self) -> Window:
         """Hand over what happened since the last step and begin anew."""
         window, self.window = self.window, Window()
         self._forward_depth = 0
+        self.ungone_back = 0
         return window
 
     def end_evaluation(self) -> None:

@@ -66,6 +66,11 @@ class GradientReuse:
             if gradient is not None:
                 self._used.append((parameter, id(gradient), gradient._version))
 
+    def unknown(self) -> None:
+        """The step that was just taken is not followed up, so that nothing can be said of the next."""
+        self._suspects = []
+        self._used = None
+
     def backward_begins(self, user_line: Callable[[], Line | None]) -> None:
         if self._suspects:
             self._drop_cleared()

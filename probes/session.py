@@ -62,13 +62,22 @@ class Session:
     # Coming and going
 
     def enter(self) -> None:
-        """Find optimizers and models, put every probe in, and say so in the run directory."""
+        """Find optimizers and models, put every probe in, and say so in the run directory. Whatever fails, none stays in."""
+        try:
+            self._enter()
+        except BaseException:
+            self._take_out()
+            self.writer.stop(timeout_s=0.0)
+            raise
+
+    def _enter(self) -> None:
         began = time.perf_counter()
         self.writer.start()
         optimizers, roots = discover.live_objects()
         for optimizer in optimizers:
             self.steps.know(optimizer)
         self.know_roots(roots)
+        self.guard.calibrate()
         self.active = self.guard.active = True
         self.instruments.install(self.observer)
         self._moment.when_no_step_runs(self._hook_steps)
@@ -102,7 +111,7 @@ class Session:
     def _hook_steps(self) -> None:
         self._handles = [
             register_optimizer_step_pre_hook(self.guard(self.steps.begins)),
-            register_optimizer_step_post_hook(self.guard(self.steps.ends)),
+            register_optimizer_step_post_hook(self.guard(self.steps.ends, always=True)),
         ]
 
     def request_detach(self, reason: str = "asked to") -> None:
@@ -117,6 +126,12 @@ class Session:
     def _leave(self, reason: str) -> None:
         if not self.active:
             return
+        self._take_out()
+        self.emit("detached", reason=reason)
+        self.writer.stop(timeout_s=0.0)
+        forget_modules()
+
+    def _take_out(self) -> None:
         self.active = self.guard.active = False
         for handle in self._handles:
             handle.remove()
@@ -125,9 +140,6 @@ class Session:
         if sys.excepthook is self._excepthook:
             sys.excepthook = self._previous_excepthook
         atexit.unregister(self._exiting)
-        self.emit("detached", reason=reason)
-        self.writer.stop(timeout_s=0.0)
-        forget_modules()
 
     def _exiting(self) -> None:
         """atexit: the interpreter shuts down in order."""

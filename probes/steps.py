@@ -79,7 +79,8 @@ class Steps:
         self._looked_at = -1
         self._root: weakref.ref[torch.nn.Module] | None = None
         self._steps_since_row = 0
-        self._last_spent = 0.0
+        self._spent_at_row = 0.0
+        self._spent_at_step = 0.0
         self._train_sum, self._train_count = 0.0, 0
         self._passes_since_step = 0
 
@@ -155,51 +156,53 @@ class Steps:
         if now.window.training is None:
             now.window.training = self._session.training_mode()
         now.reuse = known.reuse.at_step()
-        if self._session.loop.observed:
-            with torch.no_grad():
-                now.indices, now.norms = gradient_norms(known.parameters)
+        with torch.no_grad():
+            now.indices, now.norms = gradient_norms(known.parameters)
         known.began = time.perf_counter()
 
     def ends(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        known = self._known.get(optimizer)
-        if known is None or known.now.window is None:
-            return
+        """Post-hook of every step; a step that was observed from its start has a window."""
         end = time.perf_counter()
+        known = self._known.get(optimizer) or self.know(optimizer)
         known.steps += 1
         self.step = max(self.step, known.steps)
         self._passes_since_step = 0
-        window, now = known.now.window, known.now
-        known.now = Observation()
-        step_s = end - known.last_end - window.evaluation_s
+        now, known.now = known.now, Observation()
+        window = now.window
+        evaluation_s = (window if window is not None else self._session.loop.window).evaluation_s
+        step_s = end - known.last_end - evaluation_s
         known.last_end = end
-        known.reuse.stepped()
-        if now.reuse is not None:
-            self._report_reuse(known, now.reuse)
-        session = self._session
-        observed = session.loop.observed
-        if known is self._main:
+        if known is self._main or self._main is None:
             self._steps_since_row += 1
-        probe_s = session.guard.spent_s / max(1, self._steps_since_row)
-        if observed:
+        if window is None:
+            self._session.loop.window.evaluation_s = 0.0
+        else:
+            if now.reuse is not None:
+                self._report_reuse(known, now.reuse)
+            probe_s = (self._session.guard.spent_s - self._spent_at_row) / max(1, self._steps_since_row)
             self._submit(known, now, window, step_s, end - known.began, probe_s, optimizer)
-        session.transfer.poll()
+            self._session.transfer.poll()
         if known is self._main:
-            self._plan_next(step_s, observed)
+            self._plan_next(step_s, window is not None)
+        if self._session.guard.full:
+            known.reuse.stepped()
+        else:
+            known.reuse.unknown()
 
     def _plan_next(self, step_s: float, observed: bool) -> None:
-        session = self._session
-        if observed:
-            self._last_spent = 0.0
-        # What this step itself cost, not the mean that the row shows.
-        cost = session.guard.spent_s - self._last_spent
+        guard = self._session.guard
+        cost = guard.spent_s - self._spent_at_step
+        was_full = guard.full
         if step_s == step_s:
-            session.loop.observed = self.schedule.next_is_observed(step_s, cost, observed)
+            guard.full = self.schedule.next_is_observed(step_s, cost, observed)
+        if guard.full and not was_full:
+            self._session.loop.new_window()
         if observed:
-            session.guard.spent_s = 0.0
+            self._spent_at_row = guard.spent_s
             self._steps_since_row = 0
-            session.say_signals()
-            session.instruments.watch_late_modules(session.observer)
-        self._last_spent = session.guard.spent_s
+            self._session.say_signals()
+            self._session.instruments.watch_late_modules(self._session.observer)
+        self._spent_at_step = guard.spent_s
 
     def _submit(
         self,
@@ -214,7 +217,9 @@ class Steps:
         """Queue the row; numbers that are still on a GPU follow when they arrive."""
         table = self._table_of(known)
         columns, count, step, when = known.columns, self._tables.count, self.step, time.time()
-        losses = [tensor for loss in window.losses for tensor in (loss.root, loss.criterion or loss.root)]
+        losses = [
+            tensor for loss in window.losses for tensor in (loss.root, loss.root if loss.criterion is None else loss.criterion)
+        ]
         clipped = window.clipped_norm
         clip = [clipped] if isinstance(clipped, torch.Tensor) and clipped.dim() == 0 else []
         rate = discover.learning_rate(optimizer)
