@@ -1,9 +1,9 @@
 """A network learns to read drawn digits. The line that clears the gradients was forgotten.
 
-This is healthy_classifier.py with plain SGD. What is wrong: nothing calls `optimizer.zero_grad()`. backward() adds to the gradients that are there already, so that every
-step goes along the sum of all gradients since the start, as if with a momentum that never fades. What a person sees: it
-learns for a while, more and more slowly; then the old gradients drown the new ones, the loss swings back up, and
-training and validation loss both end up worse than guessing.
+This is healthy_classifier.py with plain SGD. What is wrong: nothing calls `optimizer.zero_grad()`. backward() adds to the
+gradients that are there already, so that every step goes along the sum of all gradients since the start, as if with a
+momentum that never fades. What a person sees: it learns for a while, more and more slowly; then the old gradients drown the
+new ones, the loss swings back up, and training and validation loss both end up worse than guessing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,121 @@
+"""`forgemon demo`: starts a demo loop as a plain process, attaches to it by PID and opens the dashboard."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from forgemon.errors import UserError
+
+DEMO_LOOPS = Path(__file__).resolve().parents[2] / "demo_loops"
+DEFAULT = "missing_zero_grad"
+
+
+@click.command(short_help="Start a demo loop as a plain process, attach to it by PID, open the dashboard.")
+@click.argument("name", default=DEFAULT)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF THE DEMO...]")
+@click.option("--list", "show_list", is_flag=True, help="Print the demos, one a line.")
+@click.option("--headless", is_flag=True, help="Record the demo to its end, without the dashboard.")
+def command(name: str, arguments: tuple[str, ...], show_list: bool, headless: bool) -> None:
+    """Start the demo loop NAME (missing-zero-grad unless you choose another) and watch it as any other process.
+
+    The demo is plain PyTorch and does not know of forgemon. Leaving the dashboard ends it; the recorded run stays. A demo's own
+    options come after two dashes: forgemon demo overfits -- --epochs 100
+    """
+    if show_list:
+        width = max(map(len, demos()))
+        for demo, path in demos().items():
+            click.echo(f"{demo:{width}}  {first_line(path)}")
+        return
+    from forgemon.demo_process import end, started, wait_for_end
+
+    script = find_demo(name)
+    check_torch()
+    if not headless and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError(f"the dashboard needs a terminal; without one write: forgemon demo {name} --headless")
+    with ending_on_signals(), started(script, arguments) as (process, log):
+        run = attach(process.pid, log, with_dashboard=not headless)
+        if headless:
+            click.echo(f"forgemon: {script.stem} is PID {process.pid}, recorded in {run}", err=True)
+            wait_for_end(process.pid)
+        else:
+            from forgemon.tui.app import run_dashboard
+
+            run_dashboard(run, live=True, output=run / "output.log")
+        status = end(process, run)
+    click.echo(last_word(script.stem, status, run, headless))
+
+
+def demos() -> dict[str, Path]:
+    """Name, as it is written on the command line, and script of every demo loop."""
+    scripts = sorted(DEMO_LOOPS.glob("[!_]*.py"))
+    if not scripts:
+        raise UserError("the demo loops are not installed; reinstall forgemon with pip")
+    return {script.stem.replace("_", "-"): script for script in scripts}
+
+
+def first_line(script: Path) -> str:
+    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]
+
+
+def find_demo(name: str) -> Path:
+    script = demos().get(name.replace("_", "-").removesuffix(".py"))
+    if script is None:
+        raise UserError(f"there is no demo {name}; choose from: {', '.join(demos())}")
+    return script
+
+
+def check_torch() -> None:
+    """Without importing it: that is the demo's business."""
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            "the demos train with PyTorch, which is not installed here; install it with: pip install 'forgemon[torch]'"
+        )
+
+
+@contextlib.contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """A hangup or a kill ends the demo with us. As SystemExit: an event loop lets only that and KeyboardInterrupt through."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def attach(pid: int, log: Path, with_dashboard: bool) -> Path:
+    """Attach as `forgemon attach PID` does, start the sidecar, and make the demo's output part of the run."""
+    from forgemon.inject import begin_attach
+    from forgemon.launch import start_sidecar
+
+    pending = begin_attach(pid, tell=tell)
+    if with_dashboard:
+        import forgemon.tui.app  # noqa: F401  # takes a while, which the demo needs to answer anyway
+    pending.wait(tell=tell)
+    start_sidecar(pending.run, pid)
+    log.rename(pending.run / "output.log")
+    return pending.run
+
+
+def tell(message: str) -> None:
+    click.echo(f"forgemon: {message}", err=True)
+
+
+def last_word(demo: str, status: int | None, run: Path, headless: bool) -> str:
+    how = "was ended" if status is None else "has finished" if status == 0 else f"has ended with exit code {status}"
+    next_step = f"diagnose it: forgemon check {run}" if headless else f"replay it: forgemon replay {run}"
+    return f"The demo {demo} {how}; {next_step}"

@@ -1,0 +1,1 @@
+"""The demo loops do what their docstrings say, and forgemon says what is wrong with them."""
