@@ -12,6 +12,7 @@ from forgemon.evaluations import Evaluations
 from forgemon.findings import Finding
 from forgemon.journal import text
 from forgemon.snapshot import Evaluation
+from forgemon.symptoms import UNKNOWN
 
 
 class LoopNote:
@@ -78,10 +79,11 @@ class LoopNote:
         if not faults:
             return "No failure pattern appeared in what could be seen."
         first = faults[0]
-        cause = "" if first.cause in ("unknown", first.symptom) else f" ({first.cause})"
+        cause = "" if first.cause in (UNKNOWN, first.symptom) else f" ({first.cause})"
         said = f"First failure pattern: {first.symptom}{cause}, since step {first.first_step}."
-        alarms = any(f.level == "alarm" for f in faults)
-        verdict = "The loop is not stable enough to trust" if alarms else "The loop was stable but for what is to watch"
-        return (
-            f"{said} {verdict}; results after step {first.first_step} need a second look." if alarms else f"{said} {verdict}."
-        )
+        alarms = [f for f in faults if f.level == "alarm"]
+        if not alarms:
+            return f"{said} It is something to watch and no alarm; the loop can be trusted otherwise."
+        if all(f.cause == "overfitting" for f in alarms):
+            return f"{said} The loop itself ran in order; what it learned after that step does not hold for other data."
+        return f"{said} The loop is not stable enough to trust: results from that step on need a second look."

@@ -11,7 +11,7 @@ import numpy as np
 from forgemon.chunk import Chunk, Event
 from forgemon.detectors.blocks import Floats
 from forgemon.detectors.candidate import Candidate, figure
-from forgemon.journal import number, text, where_of
+from forgemon.journal import number, text
 
 FEWEST = 5
 """Evaluations before anything is said."""
@@ -37,7 +37,6 @@ class _Curve:
     def __init__(self) -> None:
         self.passes: list[_Pass] = []
         self.best: _Pass | None = None
-        self.best_event: Event = {}
         self.checkpoint = ""
         "Path of the first checkpoint saved after the best evaluation and before the next one."
         self._every = 1
@@ -48,7 +47,7 @@ class _Curve:
         if not math.isfinite(new.value):
             return
         if self.best is None or new.value < self.best.value:
-            self.best, self.best_event, self.checkpoint = new, event, ""
+            self.best, self.checkpoint = new, ""
         if self._count % self._every == 0:
             self.passes.append(new)
         self._count += 1
@@ -137,7 +136,6 @@ def _candidate(metric: str, curve: _Curve, since: list[_Pass], recent: float, le
         f"{figure(recent)} over {len(since) - 1} evaluations{train}. For the best result: {saved}.",
         evidence=evidence,
         refute="A validation loss that falls below its best again, or a metric that matters more (accuracy) that still improves.",
-        where=where_of(curve.best_event),
     )
 
 

@@ -1,0 +1,63 @@
+"""Reads a run to its end, or follows it while it lives, and diagnoses it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from forgemon.diagnosis import LEVEL_ORDER, Diagnosis
+from forgemon.findings import Finding, Level
+from forgemon.reader import RunReader
+from forgemon.report import Checked
+from forgemon.telemetry import Telemetry
+
+POLL_S = 0.3
+
+
+class RunCheck:
+    """One run, read once from start to end. UserError when the path is no run directory."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._reader = RunReader(run)
+        self._diagnosis = Diagnosis()
+        self._telemetry = Telemetry()
+
+    def read(self) -> bool:
+        """Take in all that stands there now; whether anything was new."""
+        new = False
+        while True:
+            chunk = self._reader.read()
+            if not chunk.empty:
+                self._diagnosis.feed(chunk)
+                self._telemetry.feed(chunk)
+                new = True
+            elif self._reader.caught_up:
+                return new
+
+    def checked(self) -> Checked:
+        snapshot = self._telemetry.snapshot(self._reader.info, self._reader.problems)
+        return Checked(str(self.run), max(1, len(self._reader.ranks)), snapshot, self._diagnosis.report())
+
+
+def reached(findings: tuple[Finding, ...], level: Level) -> bool:
+    """Whether a finding of that level or a more serious one stands."""
+    return any(LEVEL_ORDER[finding.level] <= LEVEL_ORDER[level] for finding in findings)
+
+
+def follow(check: RunCheck, level: Level, tell: Callable[[Finding], None]) -> Checked:
+    """Watches a live run until a finding of that level stands or the run ends. `tell` hears of each finding once, and again
+    when its level rises."""
+    told: dict[str, int] = {}
+    while True:
+        new = check.read()
+        checked = check.checked()
+        for finding in checked.report.findings:
+            rank = LEVEL_ORDER[finding.level]
+            if rank < told.get(finding.symptom, 99):
+                told[finding.symptom] = rank
+                tell(finding)
+        if reached(checked.report.findings, level) or (checked.ended and not new):
+            return checked
+        time.sleep(POLL_S)

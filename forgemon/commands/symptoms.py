@@ -1,0 +1,81 @@
+"""`forgemon symptoms`: the symptom table, or one row of it explained."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from forgemon.symptoms import Symptom
+
+NOT_YET = "This version does not detect it yet."
+
+
+@click.command()
+@click.argument("symptom", required=False)
+@click.option("--json", "json_", is_flag=True, help="Print JSON instead of text.")
+def command(symptom: str | None, json_: bool) -> None:
+    """List the symptoms, or explain one: what a person sees, its causes, most likely first, and how to mend them."""
+    import json
+
+    from forgemon.symptoms import SYMPTOMS, symptom_named
+
+    rows = list(SYMPTOMS.values()) if symptom is None else [symptom_named(symptom)]
+    if json_:
+        values = [_as_json(row) for row in rows]
+        click.echo(json.dumps(values if symptom is None else values[0], ensure_ascii=False, indent=1))
+    else:
+        click.echo("\n".join(_table() if symptom is None else _explained(rows[0])))
+
+
+def _as_json(row: Symptom) -> dict[str, Any]:
+    from forgemon.detectors import DETECTED
+
+    return {
+        "symptom": row.id,
+        "section": row.section,
+        "seen": row.seen,
+        "level": row.level,
+        "causes": [{"cause": cause.id, "fix": cause.fix} for cause in row.causes],
+        "fix": row.fix,
+        "detected": row.id in DETECTED,
+    }
+
+
+def _table() -> Iterator[str]:
+    from forgemon.detectors import DETECTED
+    from forgemon.symptoms import SECTIONS, SYMPTOMS
+
+    for section, title in SECTIONS.items():
+        yield f"{section}. {title}"
+        for row in SYMPTOMS.values():
+            if row.section == section:
+                mark = " " if row.id in DETECTED else "-"
+                lines = textwrap.wrap(row.seen, 46, break_long_words=False)
+                yield f"  {mark} {row.id:28} {lines[0]}"
+                yield from (f"{'':33}{line}" for line in lines[1:])
+        yield ""
+    yield "- not detected by this version yet. `forgemon symptoms ID` explains a row."
+
+
+def _explained(row: Symptom) -> Iterator[str]:
+    from forgemon.detectors import DETECTED
+
+    level = {"alarm": "can be an alarm", "watch": "something to watch, never an alarm", "info": "worth knowing"}[row.level]
+    yield f"{row.id}  ({level})"
+    yield from textwrap.wrap(row.seen, 80, initial_indent="  ", subsequent_indent="  ")
+    if row.id not in DETECTED:
+        yield f"  {NOT_YET}"
+    named = [cause for cause in row.causes if cause.id != row.id]
+    if named:
+        yield ""
+        yield "  Causes, most likely first:"
+        for cause in named:
+            yield f"    {cause.id}"
+            yield from textwrap.wrap(f"Fix: {cause.fix}", 80, initial_indent=" " * 6, subsequent_indent=" " * 11)
+        yield ""
+        yield "  While the cause is unknown:"
+    yield from textwrap.wrap(f"Fix: {row.fix}", 80, initial_indent=" " * 4, subsequent_indent=" " * 9)

@@ -1,0 +1,177 @@
+"""A check's result as one JSON object and as text for a terminal of 80 columns or a pipe."""
+
+from __future__ import annotations
+
+import math
+import os
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from forgemon.diagnosis import Report
+from forgemon.findings import Answer, Check, Finding, Level, Where
+from forgemon.symptoms import UNKNOWN
+from forgemon.telemetry import Snapshot
+from probes.record import encode_json
+
+WIDTH = 80
+LEVEL_COLOURS: Mapping[Level, str] = {"alarm": "red", "watch": "yellow", "info": "blue"}
+ANSWER_COLOURS: Mapping[Answer, str] = {"yes": "green", "no": "red", "not visible": "bright_black"}
+ENDED_STATES = frozenset({"finished", "exception", "killed", "exited", "gone", "detached"})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was read of one run, and what is said about it."""
+
+    run: str
+    rank_count: int
+    snapshot: Snapshot
+    report: Report
+
+    @property
+    def ended(self) -> str | None:
+        """How the run ended, None while it goes on."""
+        return self.snapshot.state if self.snapshot.state in ENDED_STATES else None
+
+
+def as_json(checked: Checked) -> dict[str, Any]:
+    """The object that `forgemon check --json` prints. Numbers that are not finite are texts, missing ones null."""
+    snapshot = checked.snapshot
+    best = snapshot.best
+    value: dict[str, Any] = encode_json(
+        {
+            "run": checked.run,
+            "rank_count": checked.rank_count,
+            "steps": snapshot.step,
+            "ended": checked.ended,
+            "findings": [finding.as_json() for finding in checked.report.findings],
+            "checklist": [
+                {"id": c.id, "question": c.question, "answer": c.answer, "since_step": c.since_step, "detail": c.detail}
+                for c in checked.report.checklist
+            ],
+            "loop_note": checked.report.loop_note,
+            "signals": dict(snapshot.signals),
+            "best_checkpoint": None
+            if best is None
+            else {
+                "metric": best.metric,
+                "value": best.value,
+                "step": best.step,
+                "path": best.path,
+                "exists": best.exists(),
+            },
+            "probe_cost": None if math.isnan(snapshot.probe_cost) else snapshot.probe_cost,
+            "dropped_rows": snapshot.dropped_rows,
+        }
+    )
+    return value
+
+
+def as_text(checked: Checked, colour: bool) -> str:
+    """The report a person reads."""
+    return "\n".join(_Lines(colour).report(checked))
+
+
+def finding_text(finding: Finding, colour: bool) -> str:
+    """One finding, with its source lines and its fix."""
+    return "\n".join(_Lines(colour).finding(finding))
+
+
+class _Lines:
+    """Builds lines; colour only where asked for, and never as the only carrier of a meaning."""
+
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+
+    def _style(self, text: str, **style: Any) -> str:
+        return click.style(text, **style) if self._colour else text
+
+    def report(self, checked: Checked) -> Iterator[str]:
+        yield from self._header(checked)
+        for finding in checked.report.findings:
+            if finding.symptom != "ended" or finding.level != "info":
+                yield ""
+                yield from self.finding(finding)
+        if not checked.snapshot.step:
+            yield ""
+            yield "Nothing could be judged: no optimizer step was seen."
+        elif not any(f.level != "info" for f in checked.report.findings):
+            yield ""
+            yield self._style("No alarm and nothing to watch in what could be seen.", fg="green")
+        yield ""
+        yield self._style("Can this loop be trusted?", bold=True)
+        for check in checked.report.checklist:
+            yield from self._check(check)
+        yield ""
+        yield from _wrapped(checked.report.loop_note)
+        yield from self._not_visible(checked.snapshot)
+
+    def _header(self, checked: Checked) -> Iterator[str]:
+        snapshot = checked.snapshot
+        yield self._style(printable(os.path.basename(os.path.normpath(checked.run))), bold=True)
+        detail = f" ({printable(snapshot.state_detail)})" if snapshot.state_detail else ""
+        ranks = f", {checked.rank_count} ranks" if checked.rank_count > 1 else ""
+        yield from _wrapped(f"{snapshot.step} steps{ranks}, {snapshot.state}{detail}")
+        for problem in snapshot.problems:
+            yield from _wrapped(f"log: {printable(problem)}")
+
+    def finding(self, finding: Finding) -> Iterator[str]:
+        level = self._style(f"{finding.level.upper():5}", fg=LEVEL_COLOURS[finding.level], bold=True)
+        cause = "" if finding.cause in (finding.symptom, UNKNOWN) else f": {finding.cause}"
+        steps = f"step {finding.first_step}"
+        if finding.last_step > finding.first_step:
+            steps = f"steps {finding.first_step} to {finding.last_step}"
+        yield f"{level}  {self._style(finding.symptom + cause, bold=True)}  ({steps})"
+        yield from _wrapped(finding.summary, 7)
+        if finding.where is not None:
+            yield from self._source(finding.where)
+        yield from _wrapped(f"Fix: {finding.fix}", 7, hang=5)
+        if finding.level != "info":
+            yield from _wrapped(f"Refuted by: {finding.refute}", 7, hang=12)
+
+    def _source(self, where: Where) -> Iterator[str]:
+        inside = f" in {printable(where.function)}" if where.function else ""
+        yield f"       {self._style(printable(where.location), underline=True)}{inside}"
+        for number, line in enumerate(where.source, where.source_first_line):
+            marked = number == where.line
+            text = f"     {'>' if marked else ' '} {number:>5} | {printable(line.expandtabs(4).rstrip())}"
+            yield self._style(text, bold=True) if marked else text.rstrip()
+
+    def _check(self, check: Check) -> Iterator[str]:
+        answer = self._style(f"{check.answer:11}", fg=ANSWER_COLOURS[check.answer])
+        since = f" since step {check.since_step}" if check.since_step is not None else ""
+        yield f"  {answer}  {check.question}{since}"
+        if check.answer != "yes" or check.id == "best-checkpoint":
+            yield from _wrapped(_short(check.detail), 15)
+
+    def _not_visible(self, snapshot: Snapshot) -> Iterator[str]:
+        hidden = sorted(name for name, state in snapshot.signals.items() if state != "seen")
+        if hidden:
+            yield from _wrapped(f"Not visible in this run: {printable(', '.join(hidden))}.")
+        if snapshot.dropped_rows:
+            yield from _wrapped(f"Rows lost to a slow or full disk: {snapshot.dropped_rows}.")
+
+
+def printable(text: str) -> str:
+    """Control characters of a log, which anyone may have written, as `?`: they must not reach a terminal."""
+    return "".join(c if c.isprintable() or c == " " else "?" for c in text)
+
+
+def _short(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _wrapped(text: str, indent: int = 0, hang: int = 0) -> list[str]:
+    """Filled to the width; paths are never broken, so that they can be copied."""
+    return textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + hang),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
