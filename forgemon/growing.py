@@ -61,20 +61,27 @@ class ThinnedRows:
     """
 
     def __init__(self, dtype: np.dtype[Any], limit: int) -> None:
-        self._limit = max(2, limit)
-        self._kept = GrowingRows(dtype, min(64, self._limit))
+        self.limit = max(2, limit)
+        self._kept = GrowingRows(dtype, min(64, self.limit))
         self.stride = 1
         self.seen = 0
 
     def extend(self, rows: Rows) -> None:
         total = self.seen + len(rows)
-        while -(-total // self.stride) > self._limit:
-            self._halve()
+        self._make_room(total)
         self._kept.extend(rows[-self.seen % self.stride :: self.stride])
         self.seen = total
 
+    def lower_limit(self, limit: int) -> None:
+        self.limit = max(2, limit)
+        self._make_room(self.seen)
+
+    def _make_room(self, total: int) -> None:
+        while -(-total // self.stride) > self.limit:
+            self._halve()
+
     def _halve(self) -> None:
-        halved = GrowingRows(self._kept.dtype, self._limit)
+        halved = GrowingRows(self._kept.dtype, 1 + len(self._kept) // 2)
         halved.extend(self._kept.view()[::2])
         self._kept = halved
         self.stride *= 2

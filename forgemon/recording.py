@@ -12,7 +12,8 @@ from forgemon.growing import GrowingRows, ThinnedRows
 from probes.record import STEP_COLUMNS
 
 GRADIENT_BYTES = 256 << 20
-"""Gradient rows of one table kept at most; beyond, every second is let go, evenly over the run."""
+"""Gradient rows kept of the newest table; beyond, every second is let go, evenly over the run. Each older table keeps half as
+much as the next, so that all together stay within twice this bound."""
 
 STEP_ROW = np.dtype([(c[0], "<" + c[1]) for c in STEP_COLUMNS])
 
@@ -120,6 +121,8 @@ class Recording:
     def _extend_gradients(self, gradients: Gradients) -> None:
         number = gradients.table.table
         if number not in self._gradients:
+            for _, older in self._gradients.values():
+                older.lower_limit(older.limit // 2)
             limit = GRADIENT_BYTES // gradients.rows.dtype.itemsize
             self._gradients[number] = (gradients.table, ThinnedRows(gradients.rows.dtype, limit))
         self._gradients[number][1].extend(gradients.rows)

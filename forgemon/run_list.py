@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forgemon.chunk import Event
 from forgemon.errors import UserError
-from forgemon.journal import number, tail_events, text
+from forgemon.journal import number, tail_events, text, whole
 from forgemon.liveness import run_lives
 from forgemon.run_directory import looks_like_run, ranks_of, read_info
 from forgemon.snapshot import State
@@ -75,7 +76,8 @@ def summarise(run: Path) -> RunSummary:
     rank = ranks[0] if ranks else 0
     _, row = last_row(run / f"rank-{rank}" / "steps.npy")
     newest: Mapping[str, float] = {} if row is None else _numbers(row)
-    state, detail = _state(info, run, rank, newest.get("time", -math.inf))
+    events = tail_events(run / f"rank-{rank}" / "events.jsonl")
+    state, detail = _state(info, run, rank, events, newest.get("time", -math.inf))
     created = number(info, "created")
     return RunSummary(
         name=run.name,
@@ -85,7 +87,7 @@ def summarise(run: Path) -> RunSummary:
         user=text(info, "user"),
         created=created if math.isfinite(created) else _modified(run),
         ranks=len(ranks),
-        steps=int(newest.get("step", 0)),
+        steps=max(int(newest.get("step", 0)), *(whole(event, "step") or 0 for event in events), 0),
         state=state,
         detail=detail,
         last_loss=newest.get("loss", math.nan),
@@ -110,10 +112,10 @@ def _modified(run: Path) -> float:
         return 0.0
 
 
-def _state(info: Mapping[str, Any], run: Path, rank: int, newest_step: float) -> tuple[State, str]:
+def _state(info: Mapping[str, Any], run: Path, rank: int, events: list[Event], newest_step: float) -> tuple[State, str]:
     known = RunState()
     times = [newest_step]
-    for event in tail_events(run / f"rank-{rank}" / "events.jsonl"):
+    for event in events:
         known.add(event)
         times.append(event["time"])
     for event in tail_events(run / "machine.jsonl"):

@@ -136,6 +136,19 @@ def test_gradients_beyond_the_bound_are_thinned_out_evenly(monkeypatch: pytest.M
     assert kept[0] == kept[1] == kept[2] == list(range(1, 1001, 16))
 
 
+def test_all_gradient_tables_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording_module, "GRADIENT_BYTES", 100 * gradient_row(1).itemsize)
+    rows = np.zeros(300, gradient_row(1))
+    rows["step"] = np.arange(300)
+    recording = Recording()
+    for number in range(40):
+        table = ParameterTable(number, 1, ("a",), ((),), ("",), (0,))
+        recording.extend(Chunk(steps=steps_with([]), gradients=(Gradients(table, rows),)))
+    kept = [len(gradients.rows) for gradients in recording.between(None, None).gradients]
+
+    assert len(kept) == 40 and kept[-1] == 75 and kept[-2] == 38 and sum(kept) < 300
+
+
 def test_read_all_feeds_everything(tmp_path: Path) -> None:
     small_run(tmp_path / "run", steps=25)
     recording = Recording()
