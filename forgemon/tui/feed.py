@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from forgemon.tui.frame import Frame
 from forgemon.tui.output_tail import OutputTail
 from forgemon.tui.playhead import Playhead
 from forgemon.tui.position import Position
-from forgemon.tui.trends import curves, gradient_trend, marks
+from forgemon.tui.trends import LossHistory, gradient_trend, marks
 
 LIVE_POLL_S = 0.1
 REPLAY_POLL_S = 1.0
@@ -30,6 +31,7 @@ HEARTBEAT_S = 1.0
 """A live picture is renewed so often though nothing came: how long it has been silent is news too."""
 BUSY_SHARE = 0.25
 """Of one core, at most, spent on building frames: a long run is drawn less often rather than at its training's cost."""
+LONG_WAY_ROWS = 20_000
 ENDED = frozenset({"finished", "exception", "killed", "exited", "gone", "detached"})
 
 
@@ -51,7 +53,8 @@ class Feed:
         self._reader = RunReader(run)
         self._recording = Recording()
         self._end, self._here = Position(), Position()
-        self._here_time = float("-inf")
+        self._history = LossHistory()
+        self._shown: Frame | None = None
         self._output = OutputTail(output)
         self._loading = True
         self._news = time.monotonic()
@@ -86,11 +89,15 @@ class Feed:
             moved_at = now
             every = LOADING_FRAME_S if self._loading and shown > 0 else HEARTBEAT_S if not news else 0.0
             if now - shown >= every and (news or self._live or shown < 0):
-                self._post(self.frame())
+                self._show()
                 shown = time.monotonic()
             spent = time.monotonic() - now
             if not self._obey(0.0 if self._loading else max(self._poll_s(), spent * (1 / BUSY_SHARE - 1))):
                 return
+
+    def _show(self) -> None:
+        self._shown = self.frame()
+        self._post(self._shown)
 
     def _poll_s(self) -> float:
         return PLAYING_POLL_S if self.playhead.playing else LIVE_POLL_S if self._live else REPLAY_POLL_S
@@ -108,7 +115,7 @@ class Feed:
                 order = self._asked.get_nowait()
         except queue.Empty:
             if asked:
-                self._post(self.frame())
+                self._show()
             return True
 
     def _read(self) -> bool:
@@ -130,12 +137,13 @@ class Feed:
     def _take(self, chunk: Chunk) -> None:
         self._recording.extend(chunk)
         self._end.feed(chunk)
-        self._here.missed(chunk, self._here_time)
+        self._history.extend(chunk.steps)
+        self._here.heed(chunk)
 
     def _grow(self) -> Snapshot:
         """The newest state, with the playhead told how far the recording reaches."""
         end = self._end.snapshot(self._reader.info, tuple(self._reader.problems))
-        self.playhead.grow(np.ascontiguousarray(end.steps["step"]), np.maximum.accumulate(end.steps["time"]))
+        self.playhead.grow(self._history.steps, self._history.times)
         return end
 
     def frame(self) -> Frame:
@@ -146,17 +154,17 @@ class Feed:
         head.ended(not self._live or end.state in ENDED)
         snapshot, report = end, end_report
         if not head.following and head.cursor is not None:
+            self._announce(head.cursor)
             self._here.move(self._recording, head.cursor)
             snapshot, report = self._here.snapshot(self._reader.info, end.problems), self._here.report()
-            self._here_time = snapshot.time
         first = int(head.steps[0]) if len(head.steps) else 0
         started = float(head.times[0]) if len(head.times) else snapshot.time
         return Frame(
             snapshot=snapshot,
             report=report,
-            curves=curves(snapshot.steps),
+            curves=self._history.curves(len(snapshot.steps)),
             gradients=gradient_trend(snapshot),
-            marks=marks(end, end_report),
+            marks=marks(end, end_report, self._history.first_nonfinite),
             first_step=first,
             end_step=int(head.steps[-1]) if len(head.steps) else 0,
             cursor=head.cursor if head.cursor is not None else 0,
@@ -168,8 +176,18 @@ class Feed:
             best_exists=self._best_exists(snapshot),
             output=self._output.lines,
             elapsed_s=max(snapshot.time - started, 0.0),
+            seeking=False,
             silent_s=time.monotonic() - self._news,
         )
+
+    def _announce(self, step: int) -> None:
+        """Say so where getting to a step takes more than a moment."""
+        here = self._here.step or 0
+        rows = int(
+            np.searchsorted(self._history.steps, max(here, step)) - np.searchsorted(self._history.steps, min(here, step))
+        )
+        if rows > LONG_WAY_ROWS and self._shown is not None:
+            self._post(replace(self._shown, cursor=step, following=False, seeking=True))
 
     def _best_exists(self, snapshot: Snapshot) -> bool | None:
         """Whether the best checkpoint's file is there, looked up at most once a second."""

@@ -33,8 +33,9 @@ class Curves:
 
     step: npt.NDArray[np.int64]
     loss: npt.NDArray[np.float64]
+    smooth_step: npt.NDArray[np.int64]
     smoothed: npt.NDArray[np.float64]
-    "Mean of the last `window` finite losses; NaN where the loss itself is not finite."
+    "Mean of the last `window` finite losses at each of `smooth_step`; NaN where a loss was not finite."
     window: int
 
 
@@ -93,5 +94,7 @@ class Frame:
     "Last lines that the command printed."
     elapsed_s: float
     "Run time between the first step and the cursor."
+    seeking: bool
+    "A picture of another step is being prepared, which takes a moment in a long recording."
     silent_s: float
     "Live: seconds since anything new came."

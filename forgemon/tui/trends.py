@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forgemon.chunk import Rows
+from forgemon.growing import GrowingRows
 from forgemon.telemetry import Snapshot
 from forgemon.tui.frame import Curves, GradientTrend, Mark
 
@@ -20,39 +21,78 @@ MEDIAN_ROWS = 256
 MOST_MARKS = 2000
 
 
-def curves(steps: Rows) -> Curves:
-    """The loss with a trailing mean over about a fortieth of the run, a power of two long so that it seldom changes."""
-    loss = np.ascontiguousarray(steps["loss"], dtype=np.float64)
-    window = 1 << max((len(loss) // 40).bit_length() - 1, 0)
-    return Curves(np.ascontiguousarray(steps["step"]), loss, trailing_mean(loss, window), window)
+class LossHistory:
+    """Step, time and loss of every row of a recording, side by side in memory: a row's other columns cost a chart its speed."""
+
+    def __init__(self) -> None:
+        self._step = GrowingRows(np.int64)
+        self._time = GrowingRows(np.float64)
+        self._loss = GrowingRows(np.float64)
+        self.first_nonfinite: int | None = None
+        "Step of the first loss that was not finite after one that was."
+        self._seen_finite = False
+
+    def extend(self, rows: Rows) -> None:
+        if not len(rows):
+            return
+        before = float(self._time.view()[-1]) if len(self._time) else -np.inf
+        self._step.extend(rows["step"])
+        self._time.extend(np.maximum(np.maximum.accumulate(rows["time"]), before))
+        self._loss.extend(rows["loss"])
+        if self.first_nonfinite is None:
+            self._look_for_nonfinite(rows)
+
+    def _look_for_nonfinite(self, rows: Rows) -> None:
+        """NaN alone may mean that no loss is visible; after a loss that was seen it is a NaN."""
+        finite = np.isfinite(rows["loss"])
+        first = 0 if self._seen_finite or not finite.any() else int(np.argmax(finite))
+        self._seen_finite = self._seen_finite or bool(finite.any())
+        broken = np.flatnonzero(~finite[first:] if self._seen_finite else np.isinf(rows["loss"]))
+        if len(broken):
+            self.first_nonfinite = int(rows["step"][first + broken[0]])
+
+    @property
+    def steps(self) -> npt.NDArray[np.int64]:
+        return self._step.view()
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        """Never falling."""
+        return self._time.view()
+
+    def curves(self, count: int) -> Curves:
+        """Of the first `count` rows; smoothed over about a fortieth of them, a power of two so that it seldom changes."""
+        step, loss = self._step.view()[:count], self._loss.view()[:count]
+        window = 1 << max((len(loss) // 40).bit_length() - 1, 0)
+        at, smoothed = trailing_mean(loss, window)
+        return Curves(step, loss, step[at], smoothed, window)
 
 
-def trailing_mean(values: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.float64]:
-    """Mean of the finite ones of the last `window` values; NaN where the value itself is not finite.
+MEAN_BLOCKS = 16
 
-    By differences of running sums taken about the median, since a sum over the whole run would drown small losses in the
-    rounding of large ones.
+
+def trailing_mean(values: npt.NDArray[np.float64], window: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Mean of the finite ones of the last `window` values, at the ends of blocks of a sixteenth of the window, and where.
+
+    NaN for a block that holds a value that is not finite. Blocks instead of differences of running sums, because after one
+    huge loss those would be nothing but rounding errors.
     """
-    if window <= 1 or not len(values):
-        return values
+    block = max(window // MEAN_BLOCKS, 1)
+    if not len(values):
+        return np.empty(0, dtype=np.intp), values
+    starts = np.arange(0, len(values), block)
+    ends = np.append(starts[1:], len(values)) - 1
     finite = np.isfinite(values)
-    all_finite = bool(finite.all())
-    if not all_finite and not finite.any():
-        return values
-    centre = float(np.median((values if all_finite else values[finite])[:: max(len(values) // 1000, 1)]))
-    shifted = values - centre if all_finite else np.where(finite, values, centre) - centre
-    total = _windowed(shifted, window)
-    number = np.minimum(np.arange(1, len(values) + 1), window) if all_finite else _windowed(finite.astype(np.float64), window)
+    broken = ~np.logical_and.reduceat(finite, starts)
+    with np.errstate(over="ignore"):
+        sums = np.add.reduceat(np.where(finite, values, 0.0), starts)
+    counts = np.add.reduceat(finite, starts, dtype=np.float64)
+    total, number = sums.copy(), counts.copy()
+    for back in range(1, min(window // block, len(starts))):
+        total[back:] += sums[:-back]
+        number[back:] += counts[:-back]
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total / number + centre
-    return mean if all_finite else np.where(finite, mean, np.nan)
-
-
-def _windowed(values: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.float64]:
-    sums = np.cumsum(values)
-    result = sums.copy()
-    result[window:] -= sums[:-window]
-    return result
+        return ends, np.where(broken, np.nan, total / number)
 
 
 def gradient_trend(snapshot: Snapshot) -> GradientTrend | None:
@@ -101,18 +141,11 @@ def broken_norms(norms: npt.NDArray[np.float32], steps: npt.NDArray[np.int64], r
     return own | np.isinf(norms)
 
 
-def marks(snapshot: Snapshot, report: Report) -> tuple[Mark, ...]:
+def marks(snapshot: Snapshot, report: Report, first_nonfinite: int | None) -> tuple[Mark, ...]:
     """What the timeline and the chart point at, by step; the newest MOST_MARKS of each kind."""
     found = [Mark(f.first_step, "finding", f.level, f.symptom) for f in report.findings]
     found += [Mark(e.step, "evaluation", text=e.metric) for e in snapshot.evaluations[-MOST_MARKS:]]
     found += [Mark(c.step, "checkpoint", text=c.path) for c in snapshot.checkpoints[-MOST_MARKS:]]
-    broken = np.flatnonzero(_nonfinite_losses(snapshot))[:1]
-    found += [Mark(int(s), "nonfinite", "alarm") for s in snapshot.steps["step"][broken]]
+    if first_nonfinite is not None:
+        found.append(Mark(first_nonfinite, "nonfinite", "alarm"))
     return tuple(sorted(found, key=lambda m: m.step))
-
-
-def _nonfinite_losses(snapshot: Snapshot) -> npt.NDArray[np.bool_]:
-    """Where the loss is inf, or NaN beside a gradient that was seen: NaN alone may mean that no loss was visible."""
-    loss = snapshot.steps["loss"]
-    broken: npt.NDArray[np.bool_] = np.isinf(loss)
-    return broken | np.isnan(loss) if np.isfinite(loss).any() else broken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -15,17 +16,19 @@ from forgemon.tui.ink import Ink, ink_of
 from forgemon.tui.keys import KEYS
 
 
-def body_of(ink: Ink) -> Text:
-    body = Text()
+def body_of(ink: Ink) -> Table:
+    """Keys on the left, what they do on the right, under the name of their group."""
+    table = Table.grid(padding=(0, 2))
     for group, keys in groupby(KEYS, key=lambda k: k.group):
-        body.append(f"{group}\n", ink.info)
+        table.add_row(Text(group, ink.info))
         for key in keys:
-            body.append(f"  {key.label:<9}", ink.key).append(f"{key.tooltip}\n", ink.text)
-        body.append("\n")
-    body.append(
-        "The mouse works too: pages, keys and findings can be clicked, the timeline dragged, lists scrolled.", ink.muted
+            table.add_row(Text(f"  {key.label}", ink.key), Text(key.tooltip, ink.text))
+        table.add_row()
+    table.add_row(
+        Text("  mouse", ink.key),
+        Text("Pages, keys and findings can be clicked, the timeline dragged, lists scrolled.", ink.text),
     )
-    return body
+    return table
 
 
 class Help(ModalScreen[None]):

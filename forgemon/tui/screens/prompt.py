@@ -16,7 +16,7 @@ class Prompt(ModalScreen[str | None]):
 
     BINDINGS = [Binding("escape", "leave", "Cancel", id="cancel", tooltip="Leave without a change.")]  # noqa: RUF012
     DEFAULT_CSS = """
-    Prompt { align: left bottom; background: $background 0%; }
+    Prompt { align: left bottom; background: transparent; }
     Prompt Horizontal { height: 1; background: $panel; }
     Prompt Static { width: auto; padding: 0 1; color: $accent; text-style: bold; }
     Prompt Input { border: none; height: 1; padding: 0; width: 1fr; background: $panel; }

@@ -15,7 +15,7 @@ def presence(frame: Frame, ink: Ink) -> Part:
     """Whether the file is there, as a word."""
     best = frame.snapshot.best
     if best is None or best.path is None:
-        return ("no file holds it", ink.watch)
+        return ("no file holds it: it was not saved, or overwritten", ink.watch)
     if frame.best_exists is None:
         return ("? not visible", ink.muted)
     return ("✓ on disk", ink.good) if frame.best_exists else ("✗ missing on this host", ink.alarm)
@@ -25,11 +25,10 @@ def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
     best = frame.snapshot.best
     if best is None:
         saved = len(frame.snapshot.checkpoints)
-        reason = "no evaluation has been seen" if not frame.snapshot.evaluations else "no finite value yet"
-        said: list[list[Part]] = [[("No best checkpoint: ", ink.muted), (reason, ink.muted)]]
+        said = "none yet: no evaluation has been seen" if not frame.snapshot.evaluations else "none yet: no finite value"
         if saved:
-            said.append([(f"{saved} checkpoint{'s' if saved > 1 else ''} saved", ink.muted)])
-        return [strip(parts, width) for parts in said[:height]]
+            said += f"; {saved} checkpoint{'s' if saved > 1 else ''} saved"
+        return [strip([(line, ink.muted)], width) for line in text.wrap(said, width, height)]
     value: list[Part] = [
         (text.shorten(text.plain(best.metric), 24) + " ", ink.muted),
         (text.number(best.value), ink.strong),
@@ -37,8 +36,14 @@ def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         (text.count(best.step), ink.strong),
     ]
     where: list[Part] = [presence(frame, ink)]
-    path = text.shorten(text.plain(best.path), width) if best.path else "the best evaluation was not saved, or was overwritten"
-    rows = [value, [(path, ink.text if best.path else ink.muted)], where]
+    rows = [value]
+    if best.path is not None:
+        rows.append([(text.shorten(text.plain(best.path), width), ink.text)])
+    else:
+        said, style = where[0]
+        rows += [[(line, style)] for line in text.wrap(said, width, 2)]
+        return [strip(parts, width) for parts in rows[:height]]
+    rows.append(where)
     if height == 2:
         rows = [[*value, ("  ", ink.text), *where], rows[1]]
     return [strip(parts, width) for parts in rows[:height]]

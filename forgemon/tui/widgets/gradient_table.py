@@ -110,7 +110,7 @@ def columns(width: int, longest_name: int) -> tuple[int, int, int, int]:
     """Widths of name, norm, history and change, together at most `width - 3`."""
     norm, change = 9, 10
     room = width - norm - change - 3
-    name = max(min(longest_name, max(room - 12, room // 2)), 8)
+    name = max(min(longest_name, max(room - 20, min(28, room - 10))), 8)
     return name, norm, max(min(room - name, 64), 0), change
 
 

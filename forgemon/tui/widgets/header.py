@@ -98,6 +98,8 @@ def _numbers(frame: Frame, ink: Ink) -> list[list[Part]]:
 def _clock(frame: Frame, ink: Ink) -> list[Part]:
     if frame.loading:
         return [("reading… ", ink.info)]
+    if frame.seeking:
+        return [("going there… ", ink.info)]
     if frame.live and frame.following:
         return [("● live ", ink.good)]
     return [(f"{text.clock(frame.snapshot.time)} ", ink.strong), (f"+{text.duration(frame.elapsed_s)} ", ink.muted)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -107,26 +106,25 @@ def _scale(low: float, high: float, ink: Ink) -> list[Part]:
 
 
 def labels(names: tuple[str, ...], shown: int, width: int) -> list[str]:
-    """What each line stands for: the parameter, or what the names of several have in common, where it changes."""
-    bounds = [line * len(names) // shown for line in range(shown + 1)]
+    """What each line begins with: the parameter, or where several share a line its module, written once."""
+    firsts = [names[line * len(names) // shown] for line in range(shown)]
+    depth = None if shown >= len(names) else module_depth(names, shown)
     made: list[str] = []
     before = ""
-    for begin, end in pairwise(bounds):
-        label = text.plain(common_module(names[begin : max(end, begin + 1)]))
+    for name in firsts:
+        label = text.plain(".".join(name.split(".")[:depth]))
         made.append(text.shorten(label, width) if label != before else "")
         before = label
     return made
 
 
-def common_module(names: tuple[str, ...]) -> str:
-    """The dotted path that the names begin with, or the first of them where they share none."""
+def module_depth(names: tuple[str, ...], most: int) -> int:
+    """How many parts of the dotted names tell apart at most `most` groups of them; at least one."""
     parts = [name.split(".") for name in names]
-    shared = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    return ".".join(shared) or names[0]
+    depth = 1
+    while depth < max(map(len, parts)) and len({tuple(p[: depth + 1]) for p in parts}) <= most:
+        depth += 1
+    return depth
 
 
 def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:

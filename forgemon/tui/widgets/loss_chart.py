@@ -75,9 +75,9 @@ def series_of(frame: Frame, view: View, pixels: int) -> Series:
     values: Floats = np.array([e.value for e in found], dtype=np.float64)
     curves = frame.curves
     train = columns_of(curves.step, curves.loss, x_min, x_max, pixels)
-    if not np.isfinite(curves.loss[: 1 << 16]).any() and not np.isfinite(curves.loss).any():
+    if not np.isfinite(train.low).any() and not np.isfinite(curves.loss).any():
         train = replace(train, broken=np.zeros_like(train.broken))  # never visible is missing, not broken
-    smoothed = columns_of(curves.step, curves.smoothed, x_min, x_max, pixels) if curves.window > 1 else train
+    smoothed = columns_of(curves.smooth_step, curves.smoothed, x_min, x_max, pixels) if curves.window > 1 else train
     return Series(train, smoothed, columns_of(steps, values, x_min, x_max, pixels), x_min, x_max)
 
 
@@ -227,13 +227,11 @@ def waiting(frame: Frame, ink: Ink, width: int) -> list[Part]:
     if frame.loading:
         return [("Reading the recording…", ink.strong)]
     snapshot = frame.snapshot
-    if snapshot.state in ("waiting", "running", "stalled"):
-        first = "Waiting for the first optimizer step"
-        hint = "The picture begins when the loop calls optimizer.step()."
-        detail = text.plain(snapshot.state_detail)
+    detail = text.plain(snapshot.state_detail)
+    if frame.live and snapshot.state in ("waiting", "running", "stalled"):
+        first, hint = "Waiting for the first optimizer step", "The picture begins when the loop calls optimizer.step()."
     else:
-        first, hint = "No optimizer step was recorded", f"The run is over: {snapshot.state}."
-        detail = text.plain(snapshot.state_detail)
+        first, hint = "No optimizer step was recorded", f"State of the run: {snapshot.state}."
     said: list[Part] = [(first, ink.strong), ("", ink.text)]
     said += [(line, ink.text) for line in text.wrap(detail, max(width - 8, 20), 3)]
     return [*said, (text.fit(hint, width).rstrip(), ink.muted)]

@@ -11,16 +11,22 @@ from forgemon.tui.pages import PAGES
 from forgemon.tui.panel import Panel
 from forgemon.tui.strips import Part, meta, strip
 
+SHORT = {"gradients": "grads", "evaluations": "evals"}
+
 
 def lines(page: str, pages: tuple[str, ...], width: int, ink: Ink) -> list[Strip]:
-    """`1 overview  2 gradients …`, the open one marked."""
-    short = sum(len(p) + 5 for p in pages) > width
-    parts: list[Part] = [(" ", ink.text)]
-    for number, name in enumerate(pages, 1):
-        label = name[:6] if short and name != page else name
+    """`1 overview  2 gradients …`, the open one marked; closer together where they would not fit."""
+    names = {p: p for p in pages}
+    gap = "  "
+    if sum(len(n) + 5 for n in names.values()) > width:
+        names = {p: SHORT.get(p, p) for p in pages}
+    if sum(len(n) + 5 for n in names.values()) > width:
+        gap = ""
+    parts: list[Part] = [(" " if gap else "", ink.text)]
+    for number, (name, label) in enumerate(names.items(), 1):
         style = ink.selected + ink.strong if name == page else ink.muted
         parts.append((f" {number} {label} ", meta(style, f"app.page('{name}')")))
-        parts.append((" ", ink.text))
+        parts.append((gap[1:], ink.text))
     return [strip(parts, width)]
 
 

@@ -18,7 +18,7 @@ def _one_line(frame: Frame, width: int, ink: Ink) -> Strip:
     more: list[Part] = [(f"+{len(findings) - 1} more", ink.muted)] if len(findings) > 1 else []
     where: list[Part] = source(finding, 40, ink) if finding.where is not None else []
     fix: list[Part] = [("fix ", ink.good), (text.plain(finding.fix), ink.text)]
-    groups = [name(finding, ink), [(since(finding), ink.muted)], where[:1], more, cause(finding, ink)]
+    groups = [name(finding, ink), cause(finding, ink), [(since(finding), ink.muted)], where[:1], more]
     parts = joined(groups, ("  ", ink.text), width - 1)
     room = width - width_of(parts) - 3
     if room > 20:
@@ -59,7 +59,7 @@ def _calm(frame: Frame, width: int, ink: Ink) -> Strip:
         finding = frame.report.findings[0]
         summary = text.fit(text.plain(finding.summary), width - 10).rstrip()
         said = [(f"{text.plain(finding.symptom)}: {summary}", ink.info)]
-    if len(said) == 1 and frame.report.checklist:
+    if len(said) == 1 and len(frame.snapshot.steps):
         yes = sum(c.answer == "yes" for c in frame.report.checklist)
         said.append((f"{GLYPHS['yes']} {yes} of {len(frame.report.checklist)} questions answered yes", ink.muted))
     if not frame.following and (later := first_later(frame)) is not None and len(said) < 3:
