@@ -93,7 +93,9 @@ def _judge(metric: str, curve: _Curve) -> Candidate | None:
     values = np.array([p.value for p in passes])
     noise = _noise(values)
     later = [p for p in passes if p.step > best.step]
-    streak = _streak_above(later, best.value + max(2 * noise, WATCH_RISE * abs(best.value)))
+    # The lowest of n noisy evaluations lies about sqrt(2 ln n) standard deviations below their level.
+    chance = (2 + math.sqrt(2 * math.log(len(passes)))) * noise
+    streak = _streak_above(later, best.value + max(chance, WATCH_RISE * abs(best.value)))
     if streak < LATER:
         return None
     since = [p for p in passes if p.step >= best.step]
@@ -101,7 +103,7 @@ def _judge(metric: str, curve: _Curve) -> Candidate | None:
     falls = _train_falls(train)
     recent = float(np.median(values[-LATER:]))
     rise = recent - best.value
-    rises = slope(np.array([p.value for p in since])) > 0 and rise > max(4 * noise, ALARM_RISE * abs(best.value))
+    rises = slope(np.array([p.value for p in since])) > 0 and rise > max(chance, ALARM_RISE * abs(best.value))
     if falls is False:
         return None
     return _candidate(metric, curve, since, recent, "alarm" if falls and rises else "watch", noise)

@@ -19,13 +19,14 @@ START = 1_700_000_000.0
 Values = Sequence[float] | npt.NDArray[Any]
 
 
-def step_rows(loss: Values, steps: Sequence[int] | None = None, **columns: Values | float) -> Rows:
+def step_rows(loss: Values, steps: Sequence[int] | None = None, **columns: Any) -> Rows:
     """Rows of steps.npy with one backward call and learning rate 0.1 each, one second apart; every other column is NaN
     unless it is named."""
-    rows = np.full(len(loss), np.nan, STEP_ROW)
+    rows = np.zeros(len(loss), STEP_ROW)
+    for name in STEP_ROW.names or ():
+        rows[name] = 0 if STEP_ROW[name].kind == "i" else np.nan
     rows["step"] = np.arange(1, len(loss) + 1) if steps is None else np.asarray(steps)
     rows["time"] = START + rows["step"]
-    rows["optimizer"] = 0
     rows["learning_rate"] = 0.1
     rows["micro_batches"] = 1
     rows["training"] = 1
@@ -45,8 +46,8 @@ def gradient_rows(steps: Sequence[int], norms: Sequence[Sequence[float]], names:
     return Gradients(known, rows)
 
 
-def event(kind: str, step: int, time: float | None = None, **fields: Any) -> Event:
-    return {"time": START + step + 0.5 if time is None else time, "step": step, "kind": kind, **fields}
+def event(kind: str, step: int, **fields: Any) -> Event:
+    return {"time": START + step + 0.5, "step": step, "kind": kind, **fields}
 
 
 def machine_event(kind: str, time: float, **fields: Any) -> Event:

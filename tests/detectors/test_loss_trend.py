@@ -1,0 +1,96 @@
+"""loss-oscillates and loss-climbs: two lines of evidence make an alarm, noise and harder data never do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from forgemon.detectors.candidate import Candidate
+from forgemon.detectors.loss_trend import LossTrend
+from tests.detectors.runs import Values, chunk, gradient_rows, step_rows
+
+Curve = npt.NDArray[Any]
+
+
+def learned(rows: int = 400, end: float = 0.1, seed: int = 0) -> Curve:
+    """A loss that falls from 2.3 to `end` with a tenth of noise."""
+    noise = np.exp(np.random.default_rng(seed).normal(0, 0.1, rows))
+    return (end + (2.3 - end) * np.exp(-np.arange(rows) / 50)) * noise
+
+
+def judged(loss: Values, norm: Values | float, gradients: Any = (), **columns: Any) -> Candidate | None:
+    detector = LossTrend()
+    detector.feed(chunk(step_rows(loss, gradient_norm=norm, **columns), gradients=gradients))
+    found = detector.candidates()
+    return found[0] if found else None
+
+
+def test_zig_zag_that_climbs_above_the_untrained_loss() -> None:
+    swing = np.where(np.arange(400) % 2, 12.0, 3.0) * np.linspace(1, 2, 400)
+    found = judged(np.concatenate([learned(), swing]), np.repeat([0.5, 8.0], 400))
+    assert found is not None
+    assert (found.symptom, found.level, found.cause) == ("loss-oscillates", "alarm", "learning-rate-too-high")
+    assert found.first_step == 401 and found.stands
+
+
+def test_smooth_runaway_climbs() -> None:
+    growth = 0.1 * np.exp(np.arange(250) / 40)
+    norm = np.concatenate([np.full(400, 0.5), 0.5 * np.exp(np.arange(250) / 40)])
+    found = judged(np.concatenate([learned(), growth]), norm)
+    assert found is not None and (found.symptom, found.level) == ("loss-climbs", "alarm")
+
+
+def test_dead_gradients_explain_a_loss_back_where_it_began() -> None:
+    loss = np.concatenate([learned(200), np.full(200, 2.3)])
+    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    norms = [[0.3, 0.1, 0.4, 0.1]] * 200 + [[0.0, 0.0, 0.0, 0.1]] * 200
+    norm = np.repeat([0.5, 0.1], 200)
+    alive = judged(loss, norm)
+    assert alive is not None and alive.level == "watch"
+    found = judged(loss, norm, [gradient_rows(range(1, 401), norms, names)])
+    assert found is not None and (found.level, found.first_step) == ("alarm", 201)
+    assert "2 of 2 weights have been zero since step 201" in found.summary
+
+
+def test_other_data_from_some_step_on_are_to_watch_only() -> None:
+    loss = np.concatenate([learned(), 1.8 * learned(400, 1.0, 3) / 2.3 + 0.2])
+    found = judged(loss, np.repeat([0.5, 2.5], 400))
+    assert found is not None and (found.symptom, found.level, found.cause) == ("loss-climbs", "watch", "unknown")
+
+
+def test_a_climb_that_came_back_is_no_alarm_any_more() -> None:
+    swing = np.where(np.arange(200) % 2, 12.0, 3.0)
+    loss = np.concatenate([learned(), swing, np.full(400, 0.1)])
+    found = judged(loss, np.repeat([0.5, 8.0, 0.5], [400, 200, 400]))
+    assert found is not None and (found.level, found.stands, found.last_step) == ("watch", False, 600)
+
+
+def test_worse_than_its_very_first_loss_ever_since() -> None:
+    loss = np.concatenate([[1.1], np.random.default_rng(0).normal(40, 4, 300)])
+    found = judged(loss, [1.0, *[20.0] * 300])
+    assert found is not None and found.level == "alarm" and found.evidence["second_line"] == "worse from the start"
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("spread", [0.05, 0.5, 2.0])
+def test_noise_on_a_plateau_is_silent(seed: int, spread: float) -> None:
+    chance = np.random.default_rng(seed)
+    loss = learned(300) + 0
+    plateau = 0.1 * np.exp(chance.normal(0, spread, 5000))
+    assert judged(np.concatenate([loss, plateau]), np.exp(chance.normal(0, spread, 5300))) is None
+
+
+def test_warm_restarts_are_compared_with_their_own_learning_rate() -> None:
+    rate = np.tile(np.linspace(1.0, 0.01, 200), 5)
+    loss = 0.05 + 0.6 * rate + 2 * np.exp(-np.arange(1000) / 30)
+    assert judged(loss, 0.2 + rate, learning_rate=rate) is None
+
+
+def test_silent_with_two_optimizers_and_for_losses_below_zero() -> None:
+    swing = np.where(np.arange(400) % 2, 12.0, 3.0)
+    loss = np.concatenate([learned(), swing])
+    assert judged(loss, np.repeat([0.5, 8.0], 400), optimizer=np.arange(800) % 2) is None
+    assert judged(loss - 3, np.repeat([0.5, 8.0], 400)) is None

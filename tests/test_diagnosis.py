@@ -1,0 +1,150 @@
+"""The diagnosis: one alarm for one root cause, and the same report however the run is cut into pieces."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forgemon.chunk import Chunk, Event
+from forgemon.detectors import DETECTED
+from forgemon.detectors.candidate import Candidate
+from forgemon.diagnosis import ABSORPTIONS, Diagnosis, Report, compose
+from forgemon.symptoms import SYMPTOMS
+from tests.detectors.runs import (
+    START,
+    chunk,
+    evaluations,
+    event,
+    gradient_rows,
+    machine_event,
+    machine_rows,
+    split,
+    step_rows,
+)
+
+NAN, INF = float("nan"), float("inf")
+
+
+def report_of(*chunks: Chunk) -> Report:
+    diagnosis = Diagnosis()
+    for piece in chunks:
+        diagnosis.feed(piece)
+    return diagnosis.report()
+
+
+def candidate(symptom: str, cause: str, first: int = 10, last: int = 20, **changes: Any) -> Candidate:
+    base = Candidate(symptom, cause, "alarm", first, last, f"{symptom}.", "never")
+    return dataclasses.replace(base, **changes)
+
+
+def test_a_loop_without_zero_grad_has_one_alarm_with_what_follows_as_evidence() -> None:
+    loss = [*np.linspace(2.3, 0.5, 100), *np.exp(np.arange(60) / 3), *[NAN] * 10]
+    norm = [*np.linspace(1, 30, 100), *np.exp(4 + np.arange(60) / 3), *[NAN] * 10]
+    reused = [NAN, *[1.0] * 169]
+    report = report_of(chunk(step_rows(loss, gradient_norm=norm, gradients_reused=reused)))
+    (found,) = report.findings
+    assert (found.symptom, found.first_step) == ("missing-zero-grad", 2)
+    assert "At step 161 the loss became nan" in str(found.evidence["loss-nonfinite"])
+    assert {c.id: c.answer for c in report.checklist}["loss-finite"] == "no"
+    assert "First failure pattern: missing-zero-grad, since step 2." in report.loop_note
+
+
+def test_nan_takes_the_climb_before_it_and_its_cause() -> None:
+    (found,) = compose([candidate("loss-climbs", "learning-rate-too-high", 5, 9), candidate("loss-nonfinite", "unknown")])
+    assert (found.symptom, found.cause) == ("loss-nonfinite", "learning-rate-too-high")
+    assert found.evidence["loss-climbs"] == "loss-climbs."
+
+
+def test_what_happened_long_after_the_root_was_mended_stays_beside_it() -> None:
+    root = candidate("missing-zero-grad", "missing-zero-grad", 2, 30, stands=False)
+    later = candidate("loss-nonfinite", "learning-rate-too-high", 9000, 9100)
+    assert {c.symptom for c in compose([root, later])} == {"missing-zero-grad", "loss-nonfinite"}
+
+
+def test_what_was_over_before_the_root_began_stays_beside_it() -> None:
+    root = candidate("missing-zero-grad", "missing-zero-grad", 500, 900)
+    earlier = candidate("loss-climbs", "learning-rate-too-high", 10, 90)
+    assert len(compose([root, earlier])) == 2
+
+
+def test_a_doubtful_root_hides_no_alarm() -> None:
+    (found,) = compose(
+        [candidate("gradient-nonfinite", "unknown", level="watch"), candidate("loss-climbs", "learning-rate-too-high")]
+    )
+    assert (found.symptom, found.level) == ("loss-climbs", "alarm")
+
+
+def test_every_rule_and_every_detector_speaks_of_rows_of_the_table() -> None:
+    named = {rule.by for rule in ABSORPTIONS} | {symptom for rule in ABSORPTIONS for symptom in rule.takes}
+    assert named <= SYMPTOMS.keys() and SYMPTOMS.keys() >= DETECTED
+
+
+def test_an_empty_run_says_so() -> None:
+    report = report_of(chunk())
+    assert report.findings == () and report.loop_note == "No optimizer step was seen."
+    assert {c.answer for c in report.checklist} == {"not visible"}
+
+
+def test_alarms_come_first() -> None:
+    rows = step_rows([1.0] * 9, gradients_reused=1.0)
+    report = report_of(chunk(rows, machine_events=[machine_event("ended", START + 99, how="finished", exit_code=0)]))
+    assert [f.level for f in report.findings] == ["alarm", "info"]
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Chunk:
+    """Runs of every kind: quiet, climbing, blowing up, with gaps and with faults of the loop."""
+    seed, count = draw(st.integers(0, 2**32 - 1)), draw(st.integers(0, 400))
+    chance = np.random.default_rng(seed)
+    loss = np.exp(chance.normal(0, draw(st.sampled_from([0.01, 0.5, 2.0])), count))
+    loss *= np.exp(np.arange(count) * draw(st.sampled_from([-0.02, 0.0, 0.05, 0.5])))
+    if draw(st.booleans()):
+        loss[count // 2 :] *= draw(st.sampled_from([10.0, 1e3, INF, NAN]))
+    norm = np.sqrt(np.abs(loss)) * draw(st.sampled_from([1.0, 30.0]))
+    holes = chance.random((4, count)) < draw(st.sampled_from([0.0, 0.1, 0.9]))
+    loss[holes[0]], norm[holes[1]] = NAN, NAN
+    optimizers = draw(st.sampled_from([1, 1, 1, 2]))
+    rows = step_rows(
+        loss,
+        steps=np.cumsum(1 + (chance.random(count) < 0.2)).tolist(),
+        gradient_norm=norm,
+        optimizer=np.arange(count) % optimizers,
+        gradients_reused=np.where(holes[2], NAN, chance.random(count) < draw(st.sampled_from([0.0, 0.5, 1.0]))),
+        loss_scale=draw(st.sampled_from([NAN, 1024.0])),
+        learning_rate=np.exp(-np.arange(count) * draw(st.sampled_from([0.0, 0.01]))),
+        training=np.where(holes[3], NAN, 1),
+        micro_batches=draw(st.sampled_from([1, 4, NAN])),
+    )
+    rows["time"] += np.where(chance.random(count) < 0.01, 50.0, 0.0)
+    table = np.repeat(norm[:, None], 3, axis=1) * (np.arange(count)[:, None] < draw(st.integers(0, 500)))
+    gradients = [gradient_rows(rows["step"].tolist(), table.tolist(), ["a.weight", "a.bias", "b.weight"])] if count else []
+    events: list[Event] = [event("signals", 0, signals={"loss": "seen"})] if draw(st.booleans()) else []
+    values = draw(st.lists(st.floats(0.1, 3) | st.just(NAN), max_size=30))
+    events += evaluations(values, np.linspace(2, 0.1, len(values)))
+    for i in range(draw(st.integers(0, 4))):
+        events.append(event("fact", 2**i, fact="missing-zero-grad", optimizer=0, times=2**i))
+        events.append(event("checkpoint", 100 * i, path=f"/out/{i % 2}.pt", evaluation_step=100 * i))
+    machine_events = [machine_event("stalled", START + 200, since=START + 100, usual_s=1.0, seconds=100.0, stack=[])]
+    machine_events += [machine_event("ended", START + 9999, how=draw(st.sampled_from(["finished", "killed"])))]
+    machine = machine_rows((START + np.arange(50)).tolist())
+    return chunk(rows, events, gradients, machine_events[: draw(st.integers(0, 2))], machine)
+
+
+@settings(max_examples=150, deadline=None)
+@given(run=runs(), seed=st.integers(0, 2**16), pieces=st.integers(1, 30))
+def test_any_split_of_a_run_gives_the_same_report(run: Chunk, seed: int, pieces: int) -> None:
+    assert report_of(*split(run, seed, pieces)) == report_of(run)
+
+
+@settings(max_examples=15, deadline=None)
+@given(run=runs(), seed=st.integers(0, 2**16))
+def test_asking_for_reports_on_the_way_changes_nothing(run: Chunk, seed: int) -> None:
+    diagnosis = Diagnosis()
+    for piece in split(run, seed, 10):
+        diagnosis.feed(piece)
+        diagnosis.report()
+    assert diagnosis.report() == report_of(run)
