@@ -28,7 +28,7 @@ NOTE_S = 1.0
 TO_GROUP = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 "A terminal sends these to all processes in the foreground, kill sends the others to one."
 FORWARDED = (*TO_GROUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-SANE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[<u\x1b[0m"
+SANE_SCREEN = b"\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
 
 
 class SignalArrived(SystemExit):

@@ -10,6 +10,7 @@ from typing import Any
 from probes.record import rank_directory
 
 READ_BYTES = 1 << 20
+PLACE_ATTEMPTS = 5
 SIGNS_OF_LIFE = frozenset({"progress", "evaluation", "checkpoint", "epoch", "mode", "optimizer", "table", "fact"})
 
 
@@ -17,6 +18,7 @@ class RankEvents:
     """The tail of one rank's events.jsonl; the newest `attached` begins everything anew."""
 
     def __init__(self, run: str, rank: int) -> None:
+        self.run = run
         self.rank = rank
         self.steps_path = os.path.join(rank_directory(run, rank), "steps.npy")
         self._path = os.path.join(rank_directory(run, rank), "events.jsonl")
@@ -28,6 +30,8 @@ class RankEvents:
 
     def _begin(self, pid: int | None) -> None:
         self.pid = pid
+        "As the process itself sees it, until `placed` finds it to be another one for us."
+        self._attempts = PLACE_ATTEMPTS
         self.exception: tuple[float, str] | None = None
         self.exiting = False
         self.detached = False
@@ -50,6 +54,19 @@ class RankEvents:
                 continue  # the reader counts broken lines and says so
             if isinstance(event, dict):
                 self._take(event)
+
+    def placed(self, watched: int) -> int | None:
+        """The pid of the process that writes these events, as this host and pid namespace has it; None when it is not here.
+
+        In a container the process knows itself by another pid than we know it by: that of `watched`.
+        """
+        if self.pid is not None and self._attempts > 0:
+            self._attempts -= 1
+            found = next((pid for pid in (self.pid, watched) if writes_events(pid, self.run, self.rank)), None)
+            if found is not None:
+                self.pid, self._attempts = found, 0
+            return found
+        return None
 
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.get("kind")

@@ -16,7 +16,7 @@ from forgemon.ending import Death, WatchedProcess, describe_end, open_pidfd, sta
 from forgemon.gpu import Gpus
 from forgemon.machine import MachineSampler
 from forgemon.machine_files import MachineFiles
-from forgemon.rank_events import RankEvents, ranks_in, writes_events
+from forgemon.rank_events import RankEvents, ranks_in
 from forgemon.stalls import StallClock, StallLimits, stack_of, state_message
 from probes.record import Column, machine_columns
 
@@ -122,10 +122,8 @@ class Sidecar:
                 self.ranks[rank] = RankEvents(self.run, rank)
         for rank, events in self.ranks.items():
             events.read()
-            pid = events.pid
-            if pid is None or pid == self.watched.pid or pid in self.adopted:
-                continue
-            if writes_events(pid, self.run, rank):
+            pid = events.placed(self.watched.pid)
+            if pid is not None and pid != self.watched.pid and pid not in self.adopted:
                 self.adopted[pid] = (rank, WatchedProcess(pid))
 
     def _detached(self) -> bool:

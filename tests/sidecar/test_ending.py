@@ -200,3 +200,17 @@ def test_what_went_wrong_first_is_the_cause(main: Death, others: list[Death], ho
     ended = describe_end(main, others)
     assert ended["how"] == how
     assert ended["message"].startswith(message)
+
+
+def test_a_process_in_a_container_knows_itself_by_another_pid(scene: Scene) -> None:
+    events = open(scene.rank / "events.jsonl", "a")  # noqa: SIM115  the process inherits it
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(1)"], stdin=subprocess.PIPE, pass_fds=[events.fileno()]
+    )
+    events.close()
+    scene.probe_says("attached", pid=os.getpid())
+    scene.watch(process.pid)
+    scene.probe_says("exception", type="ValueError", message="inside")
+    let_go(process)
+    assert scene.wait_for_event("ended")["message"] == "ValueError: inside"
+    process.wait()
