@@ -54,7 +54,7 @@ def _table() -> Iterator[str]:
         for row in SYMPTOMS.values():
             if row.section == section:
                 mark = " " if row.id in DETECTED else "-"
-                lines = textwrap.wrap(row.seen, 46, break_long_words=False)
+                lines = textwrap.wrap(row.seen, 46, break_on_hyphens=False)
                 yield f"  {mark} {row.id:28} {lines[0]}"
                 yield from (f"{'':33}{line}" for line in lines[1:])
         yield ""
@@ -66,7 +66,7 @@ def _explained(row: Symptom) -> Iterator[str]:
 
     level = {"alarm": "can be an alarm", "watch": "something to watch, never an alarm", "info": "worth knowing"}[row.level]
     yield f"{row.id}  ({level})"
-    yield from textwrap.wrap(row.seen, 80, initial_indent="  ", subsequent_indent="  ")
+    yield from _wrapped(row.seen, 2)
     if row.id not in DETECTED:
         yield f"  {NOT_YET}"
     named = [cause for cause in row.causes if cause.id != row.id]
@@ -75,7 +75,12 @@ def _explained(row: Symptom) -> Iterator[str]:
         yield "  Causes, most likely first:"
         for cause in named:
             yield f"    {cause.id}"
-            yield from textwrap.wrap(f"Fix: {cause.fix}", 80, initial_indent=" " * 6, subsequent_indent=" " * 11)
+            yield from _wrapped(f"Fix: {cause.fix}", 6, hang=5)
         yield ""
         yield "  While the cause is unknown:"
-    yield from textwrap.wrap(f"Fix: {row.fix}", 80, initial_indent=" " * 4, subsequent_indent=" " * 9)
+    yield from _wrapped(f"Fix: {row.fix}", 4, hang=5)
+
+
+def _wrapped(text: str, indent: int, hang: int = 0) -> list[str]:
+    first, rest = " " * indent, " " * (indent + hang)
+    return textwrap.wrap(text, 80, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
