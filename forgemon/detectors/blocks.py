@@ -81,3 +81,13 @@ def finite_median(values: Floats) -> Floats:
     with np.errstate(over="ignore"):
         middle = values[index, low] / 2 + values[index, np.minimum(high, values.shape[1] - 1)] / 2
     return np.where(seen > 0, middle, np.nan)
+
+
+def slope(values: Floats, most: int = 60) -> float:
+    """Theil-Sen: the median of the slopes between all pairs of (evenly chosen) points."""
+    chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).astype(int))
+    if len(chosen) < 2:
+        return 0.0
+    x, y = chosen.astype(np.float64), values[chosen]
+    i, j = np.triu_indices(len(chosen), 1)
+    return float(np.median((y[j] - y[i]) / (x[j] - x[i])))

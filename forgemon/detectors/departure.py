@@ -2,7 +2,8 @@
 
 One statistical line, the climb itself, is what a harder task or other data look like too. A fault needs one of these beside it:
 
-- worse than untrained: the loss is well above where it began before it learned, and the gradients have grown with it;
+- worse than untrained: the loss is well above where it began before it learned, the gradients have grown with it, and it goes
+  on rising: after a change of data a loss jumps at once and then falls, with steps that overshoot it keeps climbing;
 - runaway: loss and gradient norm grow together from block to block, by more than an order of magnitude;
 - worse from the start: nearly every row lies far above the first one and its gradients too, block after block;
 - dead: the loss is back where it began and gradients that were alive are exactly zero (judged by the detector, which sees them).
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from forgemon.detectors.blocks import Block
+import numpy as np
+
+from forgemon.detectors.blocks import Block, Floats, slope
 
 Line = Literal["worse than untrained", "runaway", "worse from the start"]
 
@@ -30,6 +33,8 @@ RUNAWAY = 10.0
 OUTLIER = 3.5
 EARLY_BLOCKS = 8
 CONFIRMED_BLOCKS = 2
+CLIMB_BLOCKS = 3
+MOST_SINCE = 40
 START_BLOCKS = 3
 START_RISE = 3.0
 ZIG_ZAG = 0.4
@@ -54,6 +59,8 @@ class Departure:
     best: Block
     "The level it left."
     peak: float
+    since: list[Block] = field(default_factory=list)
+    "The newest MOST_SINCE blocks, but for the first, in which a change of data would lie."
     blocks: int = 0
     last_step: int = 0
     swings: int = 0
@@ -80,7 +87,7 @@ class Departures:
     def __init__(self) -> None:
         self.count = 0
         self.initial: Block | None = None
-        self.any_not_positive = False
+        self.any_negative = False
         self.now: Departure | None = None
         "From the best level of all."
         self.fair: Departure | None = None
@@ -94,7 +101,7 @@ class Departures:
 
     def feed(self, block: Block, first: First) -> None:
         self.count += 1
-        self.any_not_positive = self.any_not_positive or not block.loss > 0
+        self.any_negative = self.any_negative or block.loss < 0
         if self.initial is None:
             self.initial = block
         rate = _rate_bin(block.learning_rate)
@@ -116,6 +123,8 @@ class Departures:
             return None
         if departure is None:
             departure = Departure(block.first_step, best, block.loss)
+        else:
+            departure.since = [*departure.since, block][-MOST_SINCE:]
         departure.blocks += 1
         departure.last_step = block.last_step
         departure.peak = max(departure.peak, block.loss)
@@ -134,9 +143,11 @@ class Departures:
         grown = block.gradient_norm >= GROWN * now.best.gradient_norm
         worse = learned and grown and block.loss > WORSE * initial.loss
         self._grown_blocks = self._grown_blocks + 1 if worse else 0
-        if self._grown_blocks >= CONFIRMED_BLOCKS:
+        far = block.loss > RUNAWAY * initial.loss and block.gradient_norm > RUNAWAY * now.best.gradient_norm
+        rising = _goes_on_rising(now.since) or (far and not _heals(now.since))
+        if self._grown_blocks >= CONFIRMED_BLOCKS and rising:
             self._confirmed(now, "worse than untrained")
-        elif self.fair is not None and self._runs_away(block, self.fair.best):
+        elif now.blocks >= 3 and self.fair is not None and self._runs_away(block, self.fair.best):
             self._confirmed(now, "runaway")
 
     def _confirmed(self, departure: Departure, line: Line) -> None:
@@ -192,6 +203,27 @@ def _above_first(block: Block, first: First) -> bool:
     rise = math.log(block.loss / first.loss)
     grown = block.gradient_norm > 2 * first.gradient_norm
     return rise > max(math.log(START_RISE), OUTLIER * block.log_spread) and grown
+
+
+def _goes_on_rising(since: list[Block]) -> bool:
+    """Whether the loss rose again after it had left, by more than noise, and does not fall on the whole."""
+    if len(since) < CLIMB_BLOCKS:
+        return False
+    lowest = since[0]
+    for block in since[1:]:
+        if block.loss > RISE * lowest.loss and block.loss > lowest.loss + 4 * math.hypot(block.error, lowest.error):
+            return slope(_logs(since)) >= 0
+        lowest = min(lowest, block, key=lambda b: b.loss)
+    return False
+
+
+def _heals(since: list[Block]) -> bool:
+    """Whether the loss is on its way back, as after a change of data; True too while there are too few blocks to say."""
+    return len(since) < CLIMB_BLOCKS or slope(_logs(since)) < -0.02 or since[-1].loss < 0.7 * max(b.loss for b in since)
+
+
+def _logs(blocks: list[Block]) -> Floats:
+    return np.log([max(b.loss, 1e-300) for b in blocks])
 
 
 def _swings(block: Block, best: Block) -> bool:

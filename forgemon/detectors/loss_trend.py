@@ -29,7 +29,7 @@ REFUTE_WATCH = (
 
 
 class LossTrend:
-    """Statistical. Off with several optimizers (GAN) and for losses that are not positive (RL, densities)."""
+    """Statistical. Off with several optimizers (GAN) and for losses below zero (RL, densities)."""
 
     symptoms: ClassVar[tuple[str, ...]] = ("loss-oscillates", "loss-climbs")
 
@@ -57,7 +57,7 @@ class LossTrend:
 
     def candidates(self) -> list[Candidate]:
         seen = self._departures
-        if len(self._optimizers) > 1 or seen.any_not_positive or seen.initial is None:
+        if len(self._optimizers) > 1 or seen.any_negative or seen.initial is None:
             return []
         found = seen.confirmed
         if found is not None:

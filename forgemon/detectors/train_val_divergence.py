@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from forgemon.chunk import Chunk, Event
-from forgemon.detectors.blocks import Floats
+from forgemon.detectors.blocks import Floats, slope
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.journal import number, text
 
@@ -162,13 +162,3 @@ def _train_falls(train: Floats) -> bool | None:
     if len(seen) < LATER + 1:
         return None
     return slope(seen) < 0 and float(np.median(seen[-LATER:])) < float(seen[0]) - 0.02 * abs(float(seen[0]))
-
-
-def slope(values: Floats, most: int = 60) -> float:
-    """Theil-Sen: the median of the slopes between all pairs of (evenly chosen) points."""
-    chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).astype(int))
-    if len(chosen) < 2:
-        return 0.0
-    x, y = chosen.astype(np.float64), values[chosen]
-    i, j = np.triu_indices(len(chosen), 1)
-    return float(np.median((y[j] - y[i]) / (x[j] - x[i])))
