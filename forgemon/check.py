@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from forgemon.chunk import Chunk
 from forgemon.diagnosis import LEVEL_ORDER, Diagnosis
 from forgemon.findings import Finding, Level
-from forgemon.reader import RunReader
+from forgemon.reader import RunReader, read_all
 from forgemon.report import Checked
 from forgemon.telemetry import Telemetry
 
@@ -23,18 +24,18 @@ class RunCheck:
         self._reader = RunReader(run)
         self._diagnosis = Diagnosis()
         self._telemetry = Telemetry()
+        self._chunks = 0
 
     def read(self) -> bool:
         """Take in all that stands there now; whether anything was new."""
-        new = False
-        while True:
-            chunk = self._reader.read()
-            if not chunk.empty:
-                self._diagnosis.feed(chunk)
-                self._telemetry.feed(chunk)
-                new = True
-            elif self._reader.caught_up:
-                return new
+        before = self._chunks
+        read_all(self._reader, self._feed)
+        return self._chunks > before
+
+    def _feed(self, chunk: Chunk) -> None:
+        self._chunks += 1
+        self._diagnosis.feed(chunk)
+        self._telemetry.feed(chunk)
 
     def checked(self) -> Checked:
         snapshot = self._telemetry.snapshot(self._reader.info, self._reader.problems)

@@ -61,6 +61,23 @@ def test_other_data_from_some_step_on_are_to_watch_only() -> None:
     assert found is not None and (found.symptom, found.level, found.cause) == ("loss-climbs", "watch", "unknown")
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_other_labels_make_the_loss_jump_far_above_untrained_and_fall_again(seed: int) -> None:
+    relearnt = 0.5 + 8 * np.exp(-np.arange(500) / 120)
+    noise = np.exp(np.random.default_rng(seed).normal(0, 0.3, 500))
+    norm = np.repeat([0.2, 4.0], [400, 500])
+    for rows in range(50, 501, 50):  # as it stands after each of these rows
+        found = judged(np.concatenate([learned(), (relearnt * noise)[:rows]]), norm[: 400 + rows])
+        assert found is None or found.level == "watch"
+
+
+def test_classes_in_sorted_order_make_jumps_and_no_alarm() -> None:
+    one_class = np.concatenate([3 * np.exp(-np.arange(200) / 40), np.full(200, 1e-3)])
+    loss = np.concatenate([learned(), np.tile(one_class, 5)])
+    found = judged(loss, np.sqrt(loss))
+    assert found is None or found.level == "watch"
+
+
 def test_a_climb_that_came_back_is_no_alarm_any_more() -> None:
     swing = np.where(np.arange(200) % 2, 12.0, 3.0)
     loss = np.concatenate([learned(), swing, np.full(400, 0.1)])
