@@ -24,7 +24,9 @@ MOST_PENDING = 10_000
 class Listener(Protocol):
     """Who is told what the loop did."""
 
-    def evaluated(self, finished: EvaluationPass, value: float) -> None: ...
+    def evaluated(self, finished: EvaluationPass, step: int, value: float) -> None: ...
+
+    def step_now(self) -> int: ...
 
     def user_line(self) -> Line | None: ...
 
@@ -198,7 +200,8 @@ class Loop:
         """Close a validation pass: training goes on, a checkpoint is saved, or the program ends."""
         finished, self._evaluation = self._evaluation, None
         if finished is not None:
-            finished.deliver(self._transfer, lambda value: self._listener.evaluated(finished, value))
+            step = self._listener.step_now()  # a GPU's answer comes some steps later
+            finished.deliver(self._transfer, lambda value: self._listener.evaluated(finished, step, value))
 
     def flush_evaluations(self) -> None:
         """The training is over: what still waits for a backward() will never get one."""

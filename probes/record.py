@@ -130,7 +130,7 @@ EVENT_FIELDS = {
 MACHINE_EVENT_FIELDS = {
     # kinds of RUN/machine.jsonl; each has `time`
     "started": "pid (the sidecar's), watches: [pid], gpus: [names], nvml: message when there is no GPU",
-    "stalled": "since (Unix time), usual_s, seconds, stack: [{thread, frames: [{function, file, line}]}], pid",
+    "stalled": "since (Unix time), usual_s, seconds, stack: [{thread, frames: [{function, file, line}]}], pid, message",
     "resumed": "stalled_s",
     "ended": "how: finished | exception | killed | exited | gone, exit_code, signal (name or null), message",
 }

@@ -21,7 +21,7 @@ from .instruments import Instruments
 from .loop import Loop
 from .moment import Moment
 from .observe import new_observer
-from .record import METRIC_COLUMNS, STEP_COLUMNS, write_json_once
+from .record import METRIC_COLUMNS, STEP_COLUMNS, rank_directory, write_json_once
 from .run_info import rank, run_info, world_size
 from .steps import Steps
 from .transfer import Transfer
@@ -46,7 +46,7 @@ class Session:
         self._moment = Moment()
         self.guard = Guard(self._failed)
         self.lines = UserLines(os.path.dirname(os.path.abspath(config["probes_dir"] + "/x")), os.path.dirname(torch.__file__))
-        self.writer = Writer(self.run_directory, self.rank, self._prepare, self._each_period)
+        self.writer = Writer(rank_directory(self.run_directory, self.rank), self._prepare, self._each_period)
         self.writer.declare("steps", STEP_COLUMNS)
         self.writer.declare("metrics", METRIC_COLUMNS)
         self.transfer = Transfer()
@@ -72,7 +72,8 @@ class Session:
 
     def _enter(self) -> None:
         began = time.perf_counter()
-        self.writer.start()
+        if self.config.get("mode") != "run":
+            self.writer.start()
         optimizers, roots = discover.live_objects()
         for optimizer in optimizers:
             self.steps.know(optimizer)
@@ -100,12 +101,28 @@ class Session:
             signals=self.instruments.signals(),
         )
 
+    def first_step(self) -> None:
+        """An optimizer steps: this is a process to record. Others under `forgemon run` import torch too and write nothing."""
+        if not self.writer.started:
+            self._claim()
+        self.write_info()
+
+    def _claim(self) -> None:
+        """Take the rank's folder for this process alone; a second one of the same rank gets a run directory of its own."""
+        os.makedirs(self.run_directory, exist_ok=True)
+        try:
+            os.mkdir(self.writer.directory)
+        except FileExistsError:
+            self.run_directory = f"{self.run_directory}-{os.getpid()}"
+            self.writer.directory = rank_directory(self.run_directory, self.rank)
+        self.writer.start()
+
     def write_info(self) -> None:
         """run.json, once, as soon as there is an optimizer to tell of."""
         if self.rank or self._info_written:
             return
         self._info_written = True
-        info = run_info(self.config, self.steps.optimizers(), self.roots())
+        info = run_info({**self.config, "run_dir": self.run_directory}, self.steps.optimizers(), self.roots())
         self.writer.file(os.path.join("..", "run.json"), lambda path: write_json_once(os.path.normpath(path), info))
 
     def _hook_steps(self) -> None:
@@ -145,6 +162,8 @@ class Session:
         """atexit: the interpreter shuts down in order."""
         if os.getpid() != self.guard.pid or not self.active:
             return
+        if not self.writer.started:
+            return
         self.write_info()
         self.loop.flush_evaluations()
         self.transfer.poll()
@@ -161,6 +180,10 @@ class Session:
         return excepthook
 
     def _raised(self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        if not self.writer.started:
+            if os.path.exists(self.writer.directory):
+                return  # a launcher whose child is the one that trained
+            self._claim()
         line, frames = None, []
         while trace is not None:
             code = trace.tb_frame.f_code
@@ -202,11 +225,15 @@ class Session:
     def user_line(self) -> Line | None:
         return self.lines.here()
 
-    def evaluated(self, finished: EvaluationPass, value: float) -> None:
-        self.steps.evaluated(finished, value)
+    def evaluated(self, finished: EvaluationPass, step: int, value: float) -> None:
+        self.steps.evaluated(finished, step, value)
+
+    def step_now(self) -> int:
+        return self.steps.step
 
     def emit(self, kind: str, **fields: Any) -> None:
-        self.writer.event(event(kind, self.steps.step, fields))
+        """Queue an event of this step, or of the one given as `at_step`."""
+        self.writer.event(event(kind, fields.pop("at_step", self.steps.step), fields))
 
     def seen(self, signal: str) -> None:
         self.signals[signal] = "seen"

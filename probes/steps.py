@@ -150,7 +150,7 @@ class Steps:
         if self._main is None:
             self._main = known
             self._look_for_names(known)
-            self._session.write_info()
+            self._session.first_step()
         known.now = now = Observation()
         now.window = self._session.loop.new_window()
         if now.window.training is None:
@@ -354,7 +354,7 @@ class Steps:
             where=reuse.where,
         )
 
-    def evaluated(self, finished: EvaluationPass, value: float) -> None:
+    def evaluated(self, finished: EvaluationPass, step: int, value: float) -> None:
         session = self._session
         on_training_data = finished.loader is not None and finished.loader == session.loop.training_loader
         metric = finished.metric
@@ -366,9 +366,10 @@ class Steps:
                 metric += f" #{self._passes_since_step}"
         train_loss = self._train_sum / self._train_count if self._train_count else None
         session.seen("validation loss")
-        session.writer.metric(metric, [self.step, time.time(), value])
+        session.writer.metric(metric, [step, time.time(), value])
         session.emit(
             "evaluation",
+            at_step=step,
             metric=metric,
             value=value,
             batches=finished.batches,
@@ -382,7 +383,7 @@ class Steps:
         )
         if not on_training_data and metric == finished.metric:
             self._train_sum, self._train_count = 0.0, 0
-            self.last_evaluation = {"metric": metric, "value": value, "evaluation_step": self.step}
+            self.last_evaluation = {"metric": metric, "value": value, "evaluation_step": step}
 
     def epoch(self) -> int | None:
         """The main module's `epoch`, else the passes over the training loader after the first, when watched from the start."""

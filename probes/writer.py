@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .record import Column, Table, event_line, metric_file_name, rank_directory
+from .record import Column, Table, event_line, metric_file_name
 
 PERIOD_S = 0.2
 LIMIT = 20_000
@@ -24,16 +24,15 @@ Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Writer:
-    """Writes rank R's files. `prepare` completes an event on the writer's thread (source lines, file sizes).
+    """Writes the files of one rank. `prepare` completes an event on the writer's thread (source lines, file sizes).
 
     `each_period` is called between flushes, also when nothing was written.
     """
 
-    def __init__(self, run_directory: str, rank: int, prepare: Prepare, each_period: Callable[[], None]) -> None:
-        self.directory = rank_directory(run_directory, rank)
-        os.makedirs(os.path.join(self.directory, "metrics"), exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._events = os.open(os.path.join(self.directory, "events.jsonl"), flags, 0o644)
+    def __init__(self, directory: str, prepare: Prepare, each_period: Callable[[], None]) -> None:
+        self.directory = directory
+        self.started = False
+        self._events = -1
         self._prepare = prepare
         self._each_period = each_period
         self._queue: deque[tuple[Any, ...]] = deque()
@@ -49,6 +48,11 @@ class Writer:
         self._wake.acquire()
 
     def start(self) -> None:
+        """Open the files and begin to write what was queued so far. Raises OSError when the directory cannot be written."""
+        os.makedirs(os.path.join(self.directory, "metrics"), exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._events = os.open(os.path.join(self.directory, "events.jsonl"), flags, 0o644)
+        self.started = True
         self._ended.acquire()
         _thread.start_new_thread(self._run, ())
 
@@ -78,7 +82,7 @@ class Writer:
 
     def flush(self, timeout_s: float) -> bool:
         """Write all that is queued, from the calling thread; False when the disk did not let us within `timeout_s`."""
-        if not self._writing.acquire(timeout=timeout_s):
+        if not self.started or not self._writing.acquire(timeout=timeout_s):
             return False
         try:
             self._drain()
@@ -89,6 +93,8 @@ class Writer:
     def stop(self, timeout_s: float = 2.0) -> None:
         """Flush, end the thread and close the files. Waits at most `timeout_s` for a disk that hangs."""
         self._stopping = True
+        if not self.started:
+            return
         if self._wake.locked():
             self._wake.release()
         if self._ended.acquire(timeout=timeout_s):

@@ -1,0 +1,1 @@
+"""Whole journeys: a real training process, the real command, a real terminal."""
