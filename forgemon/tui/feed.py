@@ -51,7 +51,7 @@ class Feed:
         self.playhead = Playhead(following=live)
         self._live, self._at_step = live, at_step
         self._reader = RunReader(run)
-        self._recording = Recording()
+        self.recording = Recording()
         self._end, self._here = Position(), Position()
         self._history = LossHistory()
         self._shown: Frame | None = None
@@ -68,7 +68,12 @@ class Feed:
 
     def stop(self) -> None:
         self._asked.put(None)
-        self._thread.join(timeout=5)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=5)
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
 
     def ask(self, move: str, value: float = 0) -> None:
         """Have the playhead do `move` (a method of Playhead) and show the result."""
@@ -83,7 +88,7 @@ class Feed:
     def _loop(self) -> None:
         shown, moved_at = float("-inf"), time.monotonic()
         while True:
-            news = self._read()
+            news = self.take_in()
             now = time.monotonic()
             news = self.playhead.advance(now - moved_at) or news
             moved_at = now
@@ -118,7 +123,7 @@ class Feed:
                 self._show()
             return True
 
-    def _read(self) -> bool:
+    def take_in(self) -> bool:
         """Take in what is new; whether anything was."""
         chunk = self._reader.read()
         changed = self._output.read()
@@ -126,7 +131,6 @@ class Feed:
             changed = changed or self._loading
             self._loading = False
             if self._at_step is not None:
-                self._grow()
                 self.playhead.to_step(self._at_step)
                 self._at_step = None
             return changed
@@ -135,27 +139,23 @@ class Feed:
         return True
 
     def _take(self, chunk: Chunk) -> None:
-        self._recording.extend(chunk)
+        self.recording.extend(chunk)
         self._end.feed(chunk)
         self._history.extend(chunk.steps)
         self._here.heed(chunk)
-
-    def _grow(self) -> Snapshot:
-        """The newest state, with the playhead told how far the recording reaches."""
-        end = self._end.snapshot(self._reader.info, tuple(self._reader.problems))
         self.playhead.grow(self._history.steps, self._history.times)
-        return end
 
     def frame(self) -> Frame:
         """The picture at the playhead."""
         head = self.playhead
-        end, end_report = self._grow(), self._end.report()
+        end = self._end.snapshot(self._reader.info, tuple(self._reader.problems))
+        end_report = self._end.report()
         head.findings = tuple(sorted({f.first_step for f in end_report.findings}))
         head.ended(not self._live or end.state in ENDED)
         snapshot, report = end, end_report
         if not head.following and head.cursor is not None:
             self._announce(head.cursor)
-            self._here.move(self._recording, head.cursor)
+            self._here.move(self.recording, head.cursor)
             snapshot, report = self._here.snapshot(self._reader.info, end.problems), self._here.report()
         first = int(head.steps[0]) if len(head.steps) else 0
         started = float(head.times[0]) if len(head.times) else snapshot.time

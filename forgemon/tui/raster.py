@@ -57,6 +57,10 @@ def columns_of(x: npt.NDArray[np.generic], y: Floats, x_min: float, x_max: float
     return result
 
 
+EXTREME = 1e250
+"""Beyond this, and below its inverse, is drawn at the edge: a scale needs room to compute in."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """Where a value stands between the bottom (0) and the top (1) of a chart."""
@@ -104,18 +108,20 @@ def scale_of(series: list[Columns], log: bool | None = None, from_zero: bool = F
     """A scale that holds every finite value. `log=None` chooses it when all are positive and span more than a decade."""
     every = [values for c in series for values in (c.low, c.high)]
     values = np.concatenate(every) if every else np.empty(0)
-    values = values[np.isfinite(values)]
-    positive = values[values > 0]
+    values = np.clip(values[np.isfinite(values)], -EXTREME, EXTREME)
+    positive = values[values > 1 / EXTREME]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if log is None:
         log = low > 0 and high > 10 * low
     if log and len(positive):
         low, high = float(positive.min()), float(positive.max())
         margin = max((high / low) ** 0.03, 1.02)
-        return Scale(max(low / margin, 1e-300), min(high * margin, 1e300), True)
+        return Scale(low / margin, high * margin, True)
     if from_zero:
         return Scale(0.0, high * 1.05 if high > 0 else 1.0)
-    margin = (high - low) * 0.04 or abs(high) * 0.1 or 0.5
+    margin = (high - low) * 0.04
+    if margin < max(abs(low), abs(high)) * 1e-9 or margin < 1 / EXTREME:  # all but constant
+        margin = abs(high) * 0.1 if abs(high) > 1 / EXTREME else 0.5
     return Scale(low - margin, high + margin)
 
 

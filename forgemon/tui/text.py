@@ -16,10 +16,17 @@ UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 @lru_cache(maxsize=8192)
 def plain(text: str) -> str:
-    """`text` with tabs as spaces and every other unprintable character shown as a replacement character."""
+    """`text` with any blank as a space and every other unprintable character shown as a replacement character."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(" " if c == "\t" else REPLACEMENT if unicodedata.category(c) in UNPRINTABLE else c for c in text[:20_000])
+    return "".join(_shown(c) for c in text[:20_000])
+
+
+def _shown(character: str) -> str:
+    category = unicodedata.category(character)
+    if character == "\t" or category == "Zs":
+        return " "
+    return REPLACEMENT if category in UNPRINTABLE else character
 
 
 def fit(text: str, width: int, align: str = "left") -> str:

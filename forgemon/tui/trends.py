@@ -29,7 +29,7 @@ class LossHistory:
         self._time = GrowingRows(np.float64)
         self._loss = GrowingRows(np.float64)
         self.first_nonfinite: int | None = None
-        "Step of the first loss that was not finite after one that was."
+        "Step of the first loss that was inf, or NaN after a number."
         self._seen_finite = False
 
     def extend(self, rows: Rows) -> None:
@@ -44,12 +44,12 @@ class LossHistory:
 
     def _look_for_nonfinite(self, rows: Rows) -> None:
         """NaN alone may mean that no loss is visible; after a loss that was seen it is a NaN."""
-        finite = np.isfinite(rows["loss"])
-        first = 0 if self._seen_finite or not finite.any() else int(np.argmax(finite))
-        self._seen_finite = self._seen_finite or bool(finite.any())
-        broken = np.flatnonzero(~finite[first:] if self._seen_finite else np.isinf(rows["loss"]))
+        loss = rows["loss"]
+        seen = np.logical_or.accumulate(np.isfinite(loss)) | self._seen_finite
+        self._seen_finite = bool(seen[-1])
+        broken = np.flatnonzero(np.isinf(loss) | (np.isnan(loss) & seen))
         if len(broken):
-            self.first_nonfinite = int(rows["step"][first + broken[0]])
+            self.first_nonfinite = int(rows["step"][broken[0]])
 
     @property
     def steps(self) -> npt.NDArray[np.int64]:
