@@ -35,11 +35,15 @@ def _start(config: dict[str, object], bootstrap: str) -> None:
 
 
 def _record(error: BaseException, run: str) -> None:
-    import traceback
+    try:
+        import traceback
 
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:  # its file cannot be read any more, or its import is what we interrupted
+        text = f"{type(error).__name__}: {error}\n"
     try:
         with open(f"{run}/boot-error.txt", "a", encoding="utf-8", errors="replace") as file:
-            file.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+            file.write(text)
     except OSError:
         pass  # the folder is gone or the disk is full: the tool will say that nothing came back
 

@@ -81,10 +81,20 @@ def _check_state(pid: int, status: Status, command: Sequence[str]) -> None:
         raise AttachError(f"PID {pid} ({status.name}) has ended; its parent {status.parent} has not taken notice yet. {LIST}")
     if pid == os.getpid():
         raise AttachError(f"PID {pid} is forgemon itself. {LIST}")
-    if not command:
+    if not command and _has_no_program(pid):
         raise AttachError(f"PID {pid} ({status.name}) is a part of the kernel. {LIST}")
     if status.state == "T":
         raise AttachError(f"PID {pid} is stopped. Resume it (kill -CONT {pid}) and try again")
+
+
+def _has_no_program(pid: int) -> bool:
+    try:
+        procfs.executable(pid)
+    except FileNotFoundError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _readable_mappings(pid: int, status: Status) -> tuple[Mapping, ...]:

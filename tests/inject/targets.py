@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,7 +76,7 @@ class Running:
         self.stop_file = stop_file
 
     def finish(self) -> str:
-        """Let it end by itself; its remaining output. Fails when it was killed or left with an error."""
+        """Let it end by itself, closing its standard input; its remaining output. Fails when it was killed or failed."""
         self.stop_file.touch()
         rest, errors = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, (self.process.returncode, rest, errors)
@@ -97,6 +97,7 @@ def running(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **(environment or {})},
         **options,
     )
@@ -106,8 +107,8 @@ def running(
         assert line == "ready\n", (line, process.stderr.read() if process.stderr and process.poll() is not None else "")
         yield Running(process, stop_file)
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its workers, too
         process.communicate()
 
 

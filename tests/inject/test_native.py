@@ -132,7 +132,7 @@ def test_a_stopped_process_stays_stopped(tmp_path: Path) -> None:
         wait_for(lambda: procfs.status(target.pid).state == "T", "the stop")
         with pytest.raises(AttachError, match=f"stopped just now. Resume it .kill -CONT {target.pid}."):
             way.inject("pass")
-        assert procfs.status(target.pid).state == "T"
+        wait_for(lambda: procfs.status(target.pid).state == "T", "it to be stopped again, on its way out of our hands")
         assert procfs.status(target.pid).tracer == 0
         os.kill(target.pid, signal.SIGCONT)
         assert target.finish().startswith("end ")
@@ -167,7 +167,7 @@ def test_a_full_queue_of_calls_is_said_and_leaves_nothing_behind(tmp_path: Path)
         assert len(procfs.mappings(target.pid)) == mapped
         assert target.process.stdin is not None
         target.process.stdin.write("x")
-        assert target.finish() in ("hits 31\n", "hits 300\n")
+        assert int(target.finish().split()[1]) >= 31  # and what ran before the main thread began to read
 
 
 def test_bytes_below_the_stack_pointer_and_the_flags_survive(tmp_path: Path) -> None:
