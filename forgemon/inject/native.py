@@ -4,6 +4,9 @@ The interpreter then runs the source between two bytecodes of that thread, at a 
 thread is held, for about two milliseconds; no library is loaded, no memory is taken from the program's allocator, no
 code of the program is changed. What stays behind is a mapping of a few kilobytes that holds the source: the interpreter reads
 it when it gets to it, and nobody can tell when that is over.
+
+A system call that is interrupted goes on by itself, but for the few that Linux ends with EINTR after any stop (epoll_wait,
+sigtimedwait: signal(7)); Python and the C library take that for what it is and call again.
 """
 
 from __future__ import annotations
