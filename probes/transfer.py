@@ -43,7 +43,7 @@ class Transfer:
             stacked = torch.stack([s.detach().to(device, torch.float64, non_blocking=True) for s in scalars])
             buffer = self._buffer(len(scalars))
             buffer.copy_(stacked, non_blocking=True)
-            done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done: Any = torch.cuda.Event()
             done.record(torch.cuda.current_stream(device))
         self._waiting.append((done, buffer, deliver, []))
 

@@ -34,7 +34,7 @@ def main() -> None:
         for inputs, targets in train_loader:
             optimizer.zero_grad()
             loss = cross_entropy(model(inputs), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             step += 1
             if options.pause:
