@@ -1,6 +1,6 @@
 """A network learns to tell twelve kinds of noisy measurements apart. They are too few and it is too large.
 
-What is wrong: 400 training samples, one in seven of them with a wrong label, and half a million weights with nothing that
+What is wrong: 400 training samples, one in seven of them with a wrong label, and a million weights with nothing that
 holds them back: no dropout, no weight decay, no early stop. What a person sees: the training loss falls to nothing, since the
 network learns every sample by heart. The validation loss falls with it at first, turns within a few seconds, and then climbs
 for the rest of the run. The checkpoint of the best validation loss is saved as it should be: only the overfitting is wrong.
@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 parser = argparse.ArgumentParser(description="Train a large network on few samples.")
-parser.add_argument("--epochs", type=int, default=400, help="one epoch is 25 steps")
+parser.add_argument("--epochs", type=int, default=250, help="one epoch is 25 steps")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=None, help="where the checkpoint goes; default: a new temporary directory")
 arguments = parser.parse_args()
@@ -43,16 +43,16 @@ def measure(count: int) -> TensorDataset:
 
 train_loader = DataLoader(measure(400), batch_size=16, shuffle=True)
 val_data = measure(2000)
-val_loader = DataLoader(val_data, batch_size=200)
+val_loader = DataLoader(val_data, batch_size=500)
 
 model = nn.Sequential(
-    nn.Linear(FEATURES, 512),
+    nn.Linear(FEATURES, 768),
     nn.ReLU(),
-    nn.Linear(512, 512),
+    nn.Linear(768, 768),
     nn.ReLU(),
-    nn.Linear(512, 512),
+    nn.Linear(768, 768),
     nn.ReLU(),
-    nn.Linear(512, KINDS),
+    nn.Linear(768, KINDS),
 )
 optimizer = torch.optim.Adam(model.parameters(), lr=6e-5)
 

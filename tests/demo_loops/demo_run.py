@@ -15,9 +15,9 @@ import torch
 DEMO_LOOPS = Path(__file__).resolve().parents[2] / "demo_loops"
 SHORT = {
     "healthy_classifier": ("--epochs", "6"),
-    "goes_nan": ("--steps", "800"),
+    "goes_nan": ("--steps", "600"),
     "oscillates": ("--steps", "800"),
-    "overfits": ("--epochs", "36"),
+    "overfits": ("--epochs", "28"),
     "missing_zero_grad": ("--epochs", "9"),
 }
 """Arguments with which each demo shows its behaviour within seconds."""
