@@ -36,7 +36,10 @@ class Batch:
 class EvaluationPass:
     """Sums one pass over one loader: the mean loss over items, by each batch's reduction and size. No wait for a GPU."""
 
-    def __init__(self, first: Batch) -> None:
+    def __init__(self, first: Batch, step: int, epoch: int | None) -> None:
+        # As of its first batch: its end shows only when training goes on, and a GPU's answer comes later still.
+        self.step = step
+        self.epoch = epoch
         self.metric = first.losses[0][0]
         self.loader = first.loader
         self.began = first.began

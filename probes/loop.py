@@ -24,7 +24,9 @@ MOST_PENDING = 10_000
 class Listener(Protocol):
     """Who is told what the loop did."""
 
-    def evaluated(self, finished: EvaluationPass, step: int, value: float) -> None: ...
+    def evaluated(self, finished: EvaluationPass, value: float) -> None: ...
+
+    def epoch(self) -> int | None: ...
 
     def step_now(self) -> int: ...
 
@@ -200,8 +202,7 @@ class Loop:
         """Close a validation pass: training goes on, a checkpoint is saved, or the program ends."""
         finished, self._evaluation = self._evaluation, None
         if finished is not None:
-            step = self._listener.step_now()  # a GPU's answer comes some steps later
-            finished.deliver(self._transfer, lambda value: self._listener.evaluated(finished, step, value))
+            finished.deliver(self._transfer, lambda value: self._listener.evaluated(finished, value))
 
     def flush_evaluations(self) -> None:
         """The training is over: what still waits for a backward() will never get one."""
@@ -240,7 +241,7 @@ class Loop:
             self.end_evaluation()
         if self._evaluation is None:
             batch.where = self._listener.user_line()
-            self._evaluation = EvaluationPass(batch)
+            self._evaluation = EvaluationPass(batch, self._listener.step_now(), self._listener.epoch())
         else:
             batch.began = max(batch.began, self._evaluation.ended)
         self._evaluation.add(batch, now)

@@ -225,8 +225,11 @@ class Session:
     def user_line(self) -> Line | None:
         return self.lines.here()
 
-    def evaluated(self, finished: EvaluationPass, step: int, value: float) -> None:
-        self.steps.evaluated(finished, step, value)
+    def evaluated(self, finished: EvaluationPass, value: float) -> None:
+        self.steps.evaluated(finished, value)
+
+    def epoch(self) -> int | None:
+        return self.steps.epoch()
 
     def step_now(self) -> int:
         return self.steps.step

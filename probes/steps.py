@@ -354,7 +354,7 @@ class Steps:
             where=reuse.where,
         )
 
-    def evaluated(self, finished: EvaluationPass, step: int, value: float) -> None:
+    def evaluated(self, finished: EvaluationPass, value: float) -> None:
         session = self._session
         on_training_data = finished.loader is not None and finished.loader == session.loop.training_loader
         metric = finished.metric
@@ -366,10 +366,10 @@ class Steps:
                 metric += f" #{self._passes_since_step}"
         train_loss = self._train_sum / self._train_count if self._train_count else None
         session.seen("validation loss")
-        session.writer.metric(metric, [step, time.time(), value])
+        session.writer.metric(metric, [finished.step, time.time(), value])
         session.emit(
             "evaluation",
-            at_step=step,
+            at_step=finished.step,
             metric=metric,
             value=value,
             batches=finished.batches,
@@ -377,13 +377,13 @@ class Steps:
             training=finished.any_training,
             grad_enabled=finished.any_grad,
             duration_s=finished.ended - finished.began,
-            epoch=self.epoch(),
+            epoch=finished.epoch,
             train_loss=train_loss,
             where=finished.where,
         )
         if not on_training_data and metric == finished.metric:
             self._train_sum, self._train_count = 0.0, 0
-            self.last_evaluation = {"metric": metric, "value": value, "evaluation_step": step}
+            self.last_evaluation = {"metric": metric, "value": value, "evaluation_step": finished.step}
 
     def epoch(self) -> int | None:
         """The main module's `epoch`, else the passes over the training loader after the first, when watched from the start."""
