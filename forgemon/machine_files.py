@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from probes.record import Column, Table, _header, event_line
+from probes.record import OPEN_FLAGS, Column, Table, _header, event_line
 
 RETRY_S = 5.0
 
@@ -34,7 +34,7 @@ class ContinuedTable(Table):
 def _open_table(path: str, beginning: bytes) -> int | None:
     """`path` open for writing when it is a table that begins so. One of other columns (another number of GPUs) is put aside."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | (OPEN_FLAGS & ~os.O_CREAT))
     except FileNotFoundError:
         return None
     if os.pread(fd, len(beginning), 0) == beginning:
@@ -58,7 +58,7 @@ class MachineFiles:
     def claim(self) -> bool:
         """False while another sidecar holds this run. True also where the disk lets nobody hold anything."""
         if self._events < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_APPEND | OPEN_FLAGS
             try:
                 self._events = os.open(os.path.join(self._run, "machine.jsonl"), flags, 0o644)
             except OSError:

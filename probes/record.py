@@ -28,6 +28,9 @@ from typing import Any
 
 FORMAT = 1
 
+OPEN_FLAGS = os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""For every file of a run directory: its owner may be another user than its writer, and could plant a link there."""
+
 Column = tuple[str, str] | tuple[str, str, int]
 """Name, numpy type code ('i8', 'f8', 'f4') and, for a column that holds a vector, its length."""
 
@@ -192,7 +195,7 @@ class Table:
         self._columns = columns
         self._count = 0
         self._header_size = len(_header(columns, 0))
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(path, os.O_RDWR | os.O_TRUNC | OPEN_FLAGS, 0o644)
         self._write(_header(columns, 0), 0)
 
     def append(self, rows: Iterable[Sequence[float]]) -> int:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .record import Column, Table, event_line, metric_file_name
+from .record import OPEN_FLAGS, Column, Table, event_line, metric_file_name
 
 PERIOD_S = 0.2
 LIMIT = 20_000
@@ -50,7 +50,7 @@ class Writer:
     def start(self) -> None:
         """Open the files and begin to write what was queued so far. Raises OSError when the directory cannot be written."""
         os.makedirs(os.path.join(self.directory, "metrics"), exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_APPEND | OPEN_FLAGS
         self._events = os.open(os.path.join(self.directory, "events.jsonl"), flags, 0o644)
         self.started = True
         self._ended.acquire()
