@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, max_pool2d, relu
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 parser = argparse.ArgumentParser(description="Train a small digit classifier.")
@@ -68,21 +68,29 @@ train_data, val_data = random_split(TensorDataset(images, digits), [6400, 1600])
 train_loader = DataLoader(train_data, batch_size=64, shuffle=True)
 val_loader = DataLoader(val_data, batch_size=200)
 
-model = nn.Sequential(
-    nn.Conv2d(1, 16, kernel_size=3, padding=1),
-    nn.BatchNorm2d(16),
-    nn.ReLU(),
-    nn.MaxPool2d(2),
-    nn.Conv2d(16, 32, kernel_size=3, padding=1),
-    nn.BatchNorm2d(32),
-    nn.ReLU(),
-    nn.MaxPool2d(2),
-    nn.Flatten(),
-    nn.Linear(32 * 5 * 5, 64),
-    nn.ReLU(),
-    nn.Dropout(0.3),
-    nn.Linear(64, 10),
-)
+
+class DigitClassifier(nn.Module):
+    """Images (N, 1, IMAGE, IMAGE) to logits (N, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, kernel_size=3, padding=1)
+        self.norm1 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 32, kernel_size=3, padding=1)
+        self.norm2 = nn.BatchNorm2d(32)
+        self.hidden = nn.Linear(32 * 5 * 5, 64)
+        self.dropout = nn.Dropout(0.3)
+        self.digit = nn.Linear(64, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = max_pool2d(relu(self.norm1(self.conv1(images))), 2)
+        x = max_pool2d(relu(self.norm2(self.conv2(x))), 2)
+        x = relu(self.hidden(x.flatten(1)))
+        logits: torch.Tensor = self.digit(self.dropout(x))
+        return logits
+
+
+model = DigitClassifier()
 optimizer = torch.optim.SGD(model.parameters(), lr=3e-3)
 
 step = 0
