@@ -36,6 +36,9 @@ class Block:
     "Median of the finite ones; NaN where none was seen."
     learning_rate: float
     "Median."
+    lowest_loss: float
+    lowest_gradient_norm: float
+    "Of the finite ones."
 
 
 class Blocks:
@@ -66,10 +69,18 @@ def _blocks(rows: Rows, count: int) -> list[Block]:
         moves = np.sign(np.diff(loss, axis=1))
         turns = np.mean(moves[:, 1:] * moves[:, :-1] < 0, axis=1)
         rate = np.median(rows["learning_rate"].astype(np.float64).reshape(count, ROWS), axis=1)
-    norms = finite_median(rows["gradient_norm"].astype(np.float64).reshape(count, ROWS))
+    raw_norms = rows["gradient_norm"].astype(np.float64).reshape(count, ROWS)
+    norms = finite_median(raw_norms)
     first, last = steps[:, 0].tolist(), steps[:, -1].tolist()
-    columns = (middle, error, log_spread, turns, norms, rate)
+    lowest = np.min(loss, axis=1)
+    columns = (middle, error, log_spread, turns, norms, rate, lowest, finite_minimum(raw_norms))
     return [Block(first[i], last[i], *values) for i, values in enumerate(zip(*(c.tolist() for c in columns), strict=True))]
+
+
+def finite_minimum(values: Floats) -> Floats:
+    """Minimum of each row over its finite values, NaN where it has none."""
+    lowest = np.min(np.where(np.isfinite(values), values, np.inf), axis=1)
+    return np.where(np.isfinite(lowest), lowest, np.nan)
 
 
 def finite_median(values: Floats) -> Floats:

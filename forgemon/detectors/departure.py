@@ -5,7 +5,7 @@ One statistical line, the climb itself, is what a harder task or other data look
 - worse than untrained: the loss is well above where it began before it learned, the gradients have grown with it, and it goes
   on rising: after a change of data a loss jumps at once and then falls, with steps that overshoot it keeps climbing;
 - runaway: loss and gradient norm grow together from block to block, by more than an order of magnitude;
-- worse from the start: nearly every row lies far above the first one and its gradients too, block after block;
+- worse from the start: every row of eight blocks lies far above the very first one, and so do the gradients;
 - dead: the loss is back where it began and gradients that were alive are exactly zero (judged by the detector, which sees them).
 """
 
@@ -31,11 +31,11 @@ GROWN = 3.0
 RISE = 1.5
 RUNAWAY = 10.0
 OUTLIER = 3.5
-EARLY_BLOCKS = 8
+EARLY_BLOCKS = 2
 CONFIRMED_BLOCKS = 2
 CLIMB_BLOCKS = 3
 MOST_SINCE = 40
-START_BLOCKS = 3
+START_BLOCKS = 8
 START_RISE = 3.0
 ZIG_ZAG = 0.4
 """Share of turning points above which a curve jumps to and fro: a smooth climb has none, pure noise 2/3."""
@@ -109,7 +109,7 @@ class Departures:
         fair = min((b for r, b in self._best_by_rate.items() if r >= rate - 1), key=lambda b: b.loss, default=block)
         self.now = self._follow(self.now, block, best)
         self.fair = self._follow(self.fair, block, fair)
-        self._confirm(block)
+        self._confirm(block, max(self.initial.loss, first.loss))
         self._judge_start(block, first)
         known = self._best_by_rate.get(rate)
         if (known is None or block.loss < known.loss) and (known is not None or len(self._best_by_rate) < 500):
@@ -131,19 +131,19 @@ class Departures:
         departure.swings += _swings(block, best)
         return departure
 
-    def _confirm(self, block: Block) -> None:
+    def _confirm(self, block: Block, untrained: float) -> None:
         """Looks for a second line of evidence; once there is one, follows until when it stands."""
-        now, initial = self.now, self.initial
+        now = self.now
         if self.confirmed is not None:
             self._follow_confirmed(self.confirmed, block)
             return
-        if now is None or initial is None:
+        if now is None:
             return
-        learned = initial.loss >= LEARNED * now.best.loss
+        learned = untrained >= LEARNED * now.best.loss
         grown = block.gradient_norm >= GROWN * now.best.gradient_norm
-        worse = learned and grown and block.loss > WORSE * initial.loss
+        worse = learned and grown and block.loss > WORSE * untrained
         self._grown_blocks = self._grown_blocks + 1 if worse else 0
-        far = block.loss > RUNAWAY * initial.loss and block.gradient_norm > RUNAWAY * now.best.gradient_norm
+        far = block.loss > RUNAWAY * untrained and block.gradient_norm > RUNAWAY * now.best.gradient_norm
         rising = _goes_on_rising(now.since) or (far and not _heals(now.since))
         if self._grown_blocks >= CONFIRMED_BLOCKS and rising:
             self._confirmed(now, "worse than untrained")
@@ -181,14 +181,13 @@ class Departures:
         return len(blocks) == 3 and rising and far
 
     def _judge_start(self, block: Block, first: First) -> None:
-        """Is nearly every row since the first one far above it? Only the first few blocks can begin such a departure."""
-        if self.confirmed is not None or self.count > EARLY_BLOCKS:
+        """Is every row since about the first one far above it? Only the first two blocks can begin such a departure."""
+        if self.confirmed is not None or (self.count > EARLY_BLOCKS and self._since_start is None):
             return
         if not _above_first(block, first):
             self._since_start = None
             return
-        level = Block(first.step, first.step, first.loss, 0.0, math.nan, 0.0, first.gradient_norm, block.learning_rate)
-        start = self._since_start = self._since_start or Departure(block.first_step, level, block.loss)
+        start = self._since_start = self._since_start or Departure(block.first_step, _level_of(first), block.loss)
         start.blocks += 1
         start.last_step = block.last_step
         start.peak = max(start.peak, block.loss)
@@ -198,11 +197,16 @@ class Departures:
 
 
 def _above_first(block: Block, first: First) -> bool:
+    """Every row of the block. The first row may be low by luck, and for small batches very low: its rank is what counts."""
     if not (block.loss > 0 and first.loss > 0 and first.gradient_norm > 0):
         return False
-    rise = math.log(block.loss / first.loss)
-    grown = block.gradient_norm > 2 * first.gradient_norm
-    return rise > max(math.log(START_RISE), OUTLIER * block.log_spread) and grown
+    clear = block.lowest_loss > START_RISE * first.loss and block.lowest_gradient_norm > 2 * first.gradient_norm
+    return clear and math.log(block.loss / first.loss) > OUTLIER * block.log_spread
+
+
+def _level_of(first: First) -> Block:
+    nan = math.nan
+    return Block(first.step, first.step, first.loss, 0.0, nan, 0.0, first.gradient_norm, nan, first.loss, first.gradient_norm)
 
 
 def _goes_on_rising(since: list[Block]) -> bool:

@@ -104,14 +104,16 @@ class LossTrend:
 
     def _second_line(self, found: Departure) -> str:
         if found.line == "worse than untrained":
-            initial = self._departures.initial
-            level = figure(initial.loss) if initial is not None else "?"
-            return f", above the {level} it began with, and the gradient norm grew at least threefold"
+            return f", above the {figure(self._untrained())} it began with, and the gradient norm grew at least threefold"
         if found.line == "runaway":
             return ", and the gradient norm grew with it from block to block, more than tenfold"
         if found.line == "worse from the start":
             return ", far above its very first value, and so did the gradient norm"
         return f", back to where it began, and {self._dead.share_text} since step {self._dead.since_step}"
+
+    def _untrained(self) -> float:
+        initial, first = self._departures.initial, self._first
+        return max(math.nan if initial is None else initial.loss, math.nan if first is None else first.loss)
 
     def _watch(self, fair: Departure) -> Candidate:
         best = fair.best
