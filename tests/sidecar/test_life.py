@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from typing import Any
 
@@ -123,15 +124,38 @@ def test_detached_and_attached_again_is_attached(scene: Scene) -> None:
     assert scene.wait_for_event("ended")["how"] == "finished"
 
 
-def test_a_full_disk_costs_rows_and_nothing_else(scene: Scene) -> None:
-    for name in ("machine.npy", "machine.jsonl"):
-        (scene.run / name).symlink_to("/dev/full")
+def test_a_disk_that_takes_nothing_costs_rows_and_nothing_else(scene: Scene) -> None:
     process = scene.waiting_python()
     pid = scene.start_sidecar(process.pid)
-    wait_for(lambda: is_gone(pid) or "/dev/full" in open_files(pid), "the sidecar to try")
-    assert not is_gone(pid)
+    before = len(rows_of(scene, at_least=1))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # from now on every write fails
+    sleeps = times_slept(pid)
+    wait_for(lambda: times_slept(pid) > sleeps + 3, "the sidecar to try")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    rows_of(scene, at_least=before + 1)
     let_go(process)
     wait_for(lambda: is_gone(pid), "the sidecar to leave")
+
+
+def test_a_planted_link_is_not_followed(scene: Scene) -> None:
+    """The folder may belong to another user than the sidecar's."""
+    precious = scene.run.parent / "precious"
+    precious.write_text("as it was")
+    for name in ("machine.npy", "machine.jsonl"):
+        (scene.run / name).symlink_to(precious)
+    process = scene.waiting_python()
+    pid = scene.start_sidecar(process.pid)
+    wait_for(lambda: "forgemon.sidecar" in psutil.Process(pid).cmdline(), "its start")
+    sleeps = times_slept(pid)
+    wait_for(lambda: times_slept(pid) > sleeps + 6, "the sidecar to try")
+    let_go(process)
+    wait_for(lambda: is_gone(pid), "the sidecar to leave")
+    assert precious.read_text() == "as it was"
+
+
+def times_slept(pid: int) -> int:
+    """How often the sidecar has waited for its next sample, about; fails when it is gone."""
+    return int(psutil.Process(pid).num_ctx_switches().voluntary)
 
 
 def test_a_run_directory_that_is_gone_costs_nothing_else(scene: Scene) -> None:
