@@ -5,7 +5,8 @@ One statistical line, the climb itself, is what a harder task or other data look
 - worse than untrained: the loss is well above where it began before it learned, the gradients have grown with it, and it goes
   on rising: after a change of data a loss jumps at once and then falls, with steps that overshoot it keeps climbing;
 - runaway: loss and gradient norm grow together from block to block, by more than an order of magnitude;
-- worse from the start: every row of eight blocks lies far above the very first one, and so do the gradients;
+- worse from the start: every row of eight blocks lies far above the very first one, and so do the gradients. The first row may
+  have been low by luck, so this is something to watch until more evidence comes;
 - dead: the loss is back where it began and gradients that were alive are exactly zero (judged by the detector, which sees them).
 """
 
@@ -31,7 +32,6 @@ GROWN = 3.0
 RISE = 1.5
 RUNAWAY = 10.0
 OUTLIER = 3.5
-EARLY_BLOCKS = 2
 CONFIRMED_BLOCKS = 2
 CLIMB_BLOCKS = 3
 MOST_SINCE = 40
@@ -94,6 +94,7 @@ class Departures:
         "From the best level that the present learning rate has reached."
         self.confirmed: Departure | None = None
         self._since_start: Departure | None = None
+        self._first_is_lowest = False
         self._quiet_blocks = 0
         self._best_by_rate: dict[int, Block] = {}
         self._previous: list[Block] = []
@@ -136,7 +137,8 @@ class Departures:
         now = self.now
         if self.confirmed is not None:
             self._follow_confirmed(self.confirmed, block)
-            return
+            if self.confirmed.line != "worse from the start":
+                return
         if now is None:
             return
         learned = untrained >= LEARNED * now.best.loss
@@ -181,8 +183,11 @@ class Departures:
         return len(blocks) == 3 and rising and far
 
     def _judge_start(self, block: Block, first: First) -> None:
-        """Is every row since about the first one far above it? Only the first two blocks can begin such a departure."""
-        if self.confirmed is not None or (self.count > EARLY_BLOCKS and self._since_start is None):
+        """Is every row since the first one far above it?"""
+        if self.count == 1:  # this block holds the first row itself
+            self._first_is_lowest = block.lowest_loss >= first.loss
+            return
+        if self.confirmed is not None or not self._first_is_lowest or (self.count > 2 and self._since_start is None):
             return
         if not _above_first(block, first):
             self._since_start = None

@@ -16,6 +16,8 @@ from forgemon.detectors.departure import Departure, Departures, First
 WATCH_BLOCKS = 4
 """Blocks in a row above the best level that are worth a look without a second line of evidence."""
 DEAD_BLOCKS = 2
+WEAK_LINE = "worse from the start"
+"""A line that luck alone can draw: never an alarm."""
 BACK_AT_START = 0.8
 """Share of the first level that a loss with dead gradients has climbed back to."""
 
@@ -59,12 +61,11 @@ class LossTrend:
         seen = self._departures
         if len(self._optimizers) > 1 or seen.any_negative or seen.initial is None:
             return []
-        found = seen.confirmed
+        found, now = seen.confirmed, seen.now
+        if now is not None and (found is None or found.line == WEAK_LINE) and self._is_dead(now, seen.initial.loss):
+            return [self._fault(now, True)]
         if found is not None:
             return [self._fault(found, seen.stands)]
-        now = seen.now
-        if now is not None and self._is_dead(now, seen.initial.loss):
-            return [self._fault(now, True)]
         fair = seen.fair
         return [self._watch(fair)] if fair is not None and fair.blocks >= WATCH_BLOCKS else []
 
@@ -85,15 +86,16 @@ class LossTrend:
         }
         swings = 2 * found.swings >= found.blocks > 0
         symptom = "loss-oscillates" if swings else "loss-climbs"
+        overshoot = "the updates overshoot" if found.line != WEAK_LINE else "as updates that overshoot would do"
         how = "zig-zags and climbs" if swings else "climbs"
         text = f"Since step {found.first_step} the loss {how}: block medians rose from {figure(best.loss)} at step "
-        text += f"{best.last_step} to {figure(found.peak)}{self._second_line(found)}: the updates overshoot."
+        text += f"{best.last_step} to {figure(found.peak)}{self._second_line(found)}: {overshoot}."
         if not stands:
             text += f" It stood until step {found.last_step}."
         return Candidate(
             symptom=symptom,
             cause="learning-rate-too-high",
-            level="alarm" if stands else "watch",
+            level="alarm" if stands and found.line != WEAK_LINE else "watch",
             first_step=found.first_step,
             last_step=found.last_step,
             summary=text,
@@ -107,7 +109,7 @@ class LossTrend:
             return f", above the {figure(self._untrained())} it began with, and the gradient norm grew at least threefold"
         if found.line == "runaway":
             return ", and the gradient norm grew with it from block to block, more than tenfold"
-        if found.line == "worse from the start":
+        if found.line == WEAK_LINE:
             return ", far above its very first value, and so did the gradient norm"
         return f", back to where it began, and {self._dead.share_text} since step {self._dead.since_step}"
 

@@ -88,16 +88,17 @@ def test_a_climb_that_came_back_is_no_alarm_any_more() -> None:
 def test_worse_than_its_very_first_loss_ever_since() -> None:
     loss = np.concatenate([[1.1], np.random.default_rng(0).normal(40, 4, 300)])
     found = judged(loss, [1.0, *[20.0] * 300])
-    assert found is not None and found.level == "alarm" and found.evidence["second_line"] == "worse from the start"
+    assert found is not None and found.level == "watch" and found.evidence["second_line"] == "worse from the start"
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_a_first_row_that_is_low_by_luck_is_no_level(seed: int) -> None:
+def test_a_first_row_that_is_low_by_luck_is_never_an_alarm(seed: int) -> None:
     """The squared error of one sample: a twentieth of such losses lie below a hundredth of their median."""
     loss = np.random.default_rng(seed).normal(0, 1, 600) ** 2
     first = np.argsort(loss)[5 + seed % 5]  # among the lowest hundredth
     loss[[0, first]] = loss[[first, 0]]
-    assert judged(loss, np.sqrt(loss)) is None
+    found = judged(loss, np.sqrt(loss))
+    assert found is None or found.level == "watch"
 
 
 @pytest.mark.parametrize("seed", range(20))
