@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -23,6 +24,8 @@ from forgemon.tui.position import Position
 from forgemon.tui.trends import LossHistory, gradient_trend, marks
 
 LIVE_POLL_S = 0.1
+LIVE_FRAME_S = 0.2
+"""News is shown at most so often: what changes faster cannot be read, and drawing takes time from the training."""
 REPLAY_POLL_S = 1.0
 PLAYING_POLL_S = 0.05
 LOADING_FRAME_S = 0.25
@@ -86,19 +89,25 @@ class Feed:
             self._failed(error)
 
     def _loop(self) -> None:
-        shown, moved_at = float("-inf"), time.monotonic()
+        shown, moved_at, news = -math.inf, time.monotonic(), False
         while True:
-            news = self.take_in()
+            news = self.take_in() or news
             now = time.monotonic()
             news = self.playhead.advance(now - moved_at) or news
             moved_at = now
-            every = LOADING_FRAME_S if self._loading and shown > 0 else HEARTBEAT_S if not news else 0.0
-            if now - shown >= every and (news or self._live or shown < 0):
+            if now - shown >= self._frame_interval_s(shown > 0, news) and (news or self._live or shown < 0):
                 self._show()
-                shown = time.monotonic()
+                shown, news = time.monotonic(), False
             spent = time.monotonic() - now
             if not self._obey(0.0 if self._loading else max(self._poll_s(), spent * (1 / BUSY_SHARE - 1))):
                 return
+
+    def _frame_interval_s(self, shown: bool, news: bool) -> float:
+        if self._loading:
+            return LOADING_FRAME_S if shown else 0.0
+        if not news:
+            return HEARTBEAT_S
+        return 0.0 if self.playhead.playing or not self._live else LIVE_FRAME_S
 
     def _show(self) -> None:
         self._shown = self.frame()

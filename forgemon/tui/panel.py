@@ -15,8 +15,9 @@ from forgemon.tui.ink import Ink, ink_of
 class Panel(Widget):
     """Subclasses say what they draw in `paint`. Hidden panels are not painted at all."""
 
-    frame: reactive[Frame | None] = reactive(None, init=False)
+    frame: reactive[Frame | None] = reactive(None, init=False, repaint=False)
 
+    _basis: object = None
     _painted: list[Strip] | None = None
     _painted_size = Size(0, 0)
     _painted_ink: Ink | None = None
@@ -29,9 +30,22 @@ class Panel(Widget):
         """A few words for the lower edge of the panel's border."""
         return ""
 
+    def basis(self, frame: Frame) -> object:
+        """What of the frame the panel shows: the same again needs no painting."""
+        return frame
+
     def watch_frame(self) -> None:
-        if self.frame is not None:
-            self.border_subtitle = escape(self.note(self.frame))
+        if self.frame is None:
+            return
+        basis = self.basis(self.frame)
+        if basis != self._basis:
+            self._basis = basis
+            self.note_and_repaint()
+
+    def note_and_repaint(self) -> None:
+        note = escape(self.note(self.frame)) if self.frame is not None else ""
+        if note != self.border_subtitle:
+            self.border_subtitle = note
         self.repaint()
 
     def repaint(self) -> None:
@@ -77,7 +91,7 @@ class ScrolledPanel(Panel, can_focus=True):
         top = max(min(self.top + by, self.rows() - self.page()), 0)
         if top != self.top:
             self.top = top
-            self.repaint()
+            self.note_and_repaint()
 
     def on_mouse_scroll_down(self) -> None:
         self.scroll_rows(3)

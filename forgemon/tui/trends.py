@@ -22,14 +22,18 @@ MOST_MARKS = 2000
 
 
 class LossHistory:
-    """Step, time and loss of every row of a recording, side by side in memory: a row's other columns cost a chart its speed."""
+    """Steps and times of every row of a recording, and the losses of those that have one.
+
+    Side by side in memory: a row's other columns would cost a chart its speed.
+    """
 
     def __init__(self) -> None:
         self._step = GrowingRows(np.int64)
         self._time = GrowingRows(np.float64)
+        self._loss_step = GrowingRows(np.int64)
         self._loss = GrowingRows(np.float64)
         self.first_nonfinite: int | None = None
-        "Step of the first loss that was inf, or NaN after a number."
+        "Step of the first loss that was not finite."
         self._seen_finite = False
 
     def extend(self, rows: Rows) -> None:
@@ -38,18 +42,20 @@ class LossHistory:
         before = float(self._time.view()[-1]) if len(self._time) else -np.inf
         self._step.extend(rows["step"])
         self._time.extend(np.maximum(np.maximum.accumulate(rows["time"]), before))
-        self._loss.extend(rows["loss"])
-        if self.first_nonfinite is None:
-            self._look_for_nonfinite(rows)
+        known = rows[~self._missing(rows)]
+        self._loss_step.extend(known["step"])
+        self._loss.extend(known["loss"])
+        if self.first_nonfinite is None and not np.isfinite(known["loss"]).all():
+            self.first_nonfinite = int(known["step"][np.argmin(np.isfinite(known["loss"]))])
 
-    def _look_for_nonfinite(self, rows: Rows) -> None:
-        """NaN alone may mean that no loss is visible; after a loss that was seen it is a NaN."""
+    def _missing(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Rows without a loss. NaN stands for that too, so it is a NaN only after a loss was seen and beside a gradient
+        norm that is no number either."""
         loss = rows["loss"]
         seen = np.logical_or.accumulate(np.isfinite(loss)) | self._seen_finite
         self._seen_finite = bool(seen[-1])
-        broken = np.flatnonzero(np.isinf(loss) | (np.isnan(loss) & seen))
-        if len(broken):
-            self.first_nonfinite = int(rows["step"][broken[0]])
+        missing: npt.NDArray[np.bool_] = np.isnan(loss) & (~seen | np.isfinite(rows["gradient_norm"]))
+        return missing
 
     @property
     def steps(self) -> npt.NDArray[np.int64]:
@@ -61,9 +67,11 @@ class LossHistory:
         return self._time.view()
 
     def curves(self, count: int) -> Curves:
-        """Of the first `count` rows; smoothed over about a fortieth of them, a power of two so that it seldom changes."""
-        step, loss = self._step.view()[:count], self._loss.view()[:count]
-        window = 1 << max((len(loss) // 40).bit_length() - 1, 0)
+        """Of the first `count` rows; smoothed over about a twentieth of them, a power of two so that it seldom changes."""
+        last = self._step.view()[count - 1] if count else -1
+        known = int(np.searchsorted(self._loss_step.view(), last, side="right"))
+        step, loss = self._loss_step.view()[:known], self._loss.view()[:known]
+        window = 1 << max((len(loss) // 24).bit_length() - 1, 0)
         at, smoothed = trailing_mean(loss, window)
         return Curves(step, loss, step[at], smoothed, window)
 

@@ -137,7 +137,7 @@ def test_lost_rows_are_said(healthy: Frame) -> None:
 
 def test_the_loss_chart_shows_curves_axis_marks_and_values(healthy: Frame) -> None:
     shown = text_of(loss_chart.lines(healthy, 80, 20, INK))
-    assert "train 0.0" in shown and "val_loss 0.105" in shown and "mean of 8" in shown and "log" in shown
+    assert "train 0.0" in shown and "val_loss 0.105" in shown and "mean of 16" in shown and "log" in shown
     assert "◆" in shown and "400" in shown and "●" in shown
     assert any(0x2800 < ord(c) < 0x2900 for c in shown)
 

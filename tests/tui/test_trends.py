@@ -42,6 +42,7 @@ def test_a_long_window_is_taken_at_block_ends_and_one_huge_loss_does_not_spoil_w
 def rows_of(values: list[float], first: int = 1) -> np.ndarray:
     rows = np.zeros(len(values), STEP_ROW)
     rows["step"], rows["loss"] = np.arange(first, first + len(values)), values
+    rows["gradient_norm"] = math.nan
     return rows
 
 
@@ -58,12 +59,19 @@ def test_the_history_is_the_same_for_any_chunks(values: np.ndarray, size: int) -
     assert whole.first_nonfinite == pieces.first_nonfinite
 
 
-def test_a_loss_that_was_never_visible_is_missing_and_not_broken() -> None:
+def test_a_loss_that_is_not_visible_is_missing_and_not_broken() -> None:
     history = LossHistory()
     history.extend(rows_of([math.nan] * 5))
-    assert history.first_nonfinite is None
-    history.extend(rows_of([1.0, math.nan], first=6))
-    assert history.first_nonfinite == 7
+    assert history.first_nonfinite is None and not len(history.curves(5).loss)
+    seen = rows_of([1.0, math.nan, 2.0], first=6)
+    seen["gradient_norm"] = 1.0
+    history.extend(seen)
+    assert history.first_nonfinite is None and history.curves(8).step.tolist() == [6, 8]
+    broken = rows_of([math.nan, math.inf], first=9)
+    broken["gradient_norm"] = math.nan
+    history.extend(broken)
+    assert history.first_nonfinite == 9 and history.curves(10).step.tolist() == [6, 8, 9, 10]
+    assert history.curves(6).step.tolist() == [6]
 
 
 def test_an_absent_gradient_is_not_a_broken_one() -> None:

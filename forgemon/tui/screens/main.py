@@ -36,7 +36,7 @@ class MainScreen(Screen[None]):
 
     AUTO_FOCUS = ""
 
-    frame: reactive[Frame | None] = reactive(None)
+    frame: reactive[Frame | None] = reactive(None, repaint=False)
     page: reactive[str] = reactive(PAGES[0], init=False)
     heatmap: reactive[bool] = reactive(False, init=False)
 
@@ -93,7 +93,7 @@ class MainScreen(Screen[None]):
 
     def place_panels(self) -> None:
         """Show what this page has at this size."""
-        if not self.is_mounted:
+        if not self.is_mounted or not self.query("#keys"):  # before the panels are there, or when they have gone
             return
         size = size_class(self.app.size.width, self.app.size.height)
         shown = visible(self.page, size, self.has_output, self.heatmap)

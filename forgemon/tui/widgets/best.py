@@ -52,5 +52,8 @@ def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
 class Best(Panel):
     BORDER_TITLE = "best checkpoint"
 
+    def basis(self, frame: Frame) -> object:
+        return frame.snapshot.best, frame.best_exists, frame.snapshot.evaluations[-1:], len(frame.snapshot.checkpoints)
+
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink)

@@ -67,5 +67,8 @@ def brief(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
 class Checklist(Panel):
     BORDER_TITLE = "can this loop be trusted?"
 
+    def basis(self, frame: Frame) -> object:
+        return frame.report.checklist
+
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return brief(frame, width, height, ink) if height <= 3 else lines(frame, width, height, ink)

@@ -13,7 +13,7 @@ from forgemon.tui.ink import Ink
 from forgemon.tui.panel import ScrolledPanel
 from forgemon.tui.strips import Part, centred, strip
 
-MODE_W, GRAD_W, BEST_W = 10, 7, 6
+MODE_W, GRAD_W, BEST_W, VALUE_W = 10, 7, 6, 14
 
 
 def _mode(evaluation: Evaluation, ink: Ink) -> Part:
@@ -34,7 +34,7 @@ def _others(evaluation: Evaluation, names: tuple[str, ...], ink: Ink) -> list[Pa
 
 def _value(evaluation: Evaluation, ink: Ink) -> Part:
     word = "NaN" if math.isnan(evaluation.value) else text.number(evaluation.value)
-    return (text.fit(word, 11, "right"), ink.text if math.isfinite(evaluation.value) else ink.alarm)
+    return (text.fit(word, VALUE_W, "right"), ink.text if math.isfinite(evaluation.value) else ink.alarm)
 
 
 def _row(evaluation: Evaluation, names: tuple[str, ...], width: int, ink: Ink, metric_w: int) -> Strip:
@@ -67,10 +67,10 @@ def lines(frame: Frame, width: int, height: int, ink: Ink, top: int = 0) -> list
         return centred([(message, ink.muted)], width, height)
     shown = tuple(dict.fromkeys(name for e in found[-50:] for name in e.metrics))
     metric_w = min(max(len(e.metric) for e in found[-50:]) + 2, 18) if len({e.metric for e in found}) > 1 else 0
-    fixed = 9 + 7 + 11 + 11 + 2 + BEST_W + 1 + MODE_W + GRAD_W + metric_w
+    fixed = 9 + 7 + 11 + VALUE_W + 2 + BEST_W + 1 + MODE_W + GRAD_W + metric_w
     names = shown[: max((width - fixed - 12) // 11, 0)]
-    label = "validation" if metric_w else text.shorten(text.plain(found[-1].metric), 10)
-    heading = f"{'step':>9}{'epoch':>7}{'train loss':>11}{label:>11}"
+    label = "validation" if metric_w else text.shorten(text.plain(found[-1].metric), VALUE_W - 1)
+    heading = f"{'step':>9}{'epoch':>7}{'train loss':>11}{label:>{VALUE_W}}"
     heading += "".join(text.fit(text.shorten(text.plain(n), 10), 11, "right") for n in names)
     heading += "  " + " " * (BEST_W + 1) + text.fit("mode", MODE_W) + text.fit("graphs", GRAD_W) + text.fit("metric", metric_w)
     if width - len(heading) > 10:
@@ -81,6 +81,9 @@ def lines(frame: Frame, width: int, height: int, ink: Ink, top: int = 0) -> list
 
 class Evaluations(ScrolledPanel):
     BORDER_TITLE = "evaluations"
+
+    def basis(self, frame: Frame) -> object:
+        return frame.snapshot.evaluations, len(frame.snapshot.steps) > 0
 
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink, self.top)

@@ -114,6 +114,9 @@ class Findings(ScrolledPanel):
             super().__init__()
             self.finding = finding
 
+    def basis(self, frame: Frame) -> object:
+        return frame.report.findings, frame.report.checklist, len(frame.snapshot.steps) > 0, first_later(frame)
+
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink, self.selected, self.has_focus)
 

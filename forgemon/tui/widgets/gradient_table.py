@@ -11,7 +11,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from forgemon.tui import text
-from forgemon.tui.frame import Frame, GradientTrend
+from forgemon.tui.frame import Frame, GradientTrend, trend_key
 from forgemon.tui.ink import Ink
 from forgemon.tui.panel import ScrolledPanel
 from forgemon.tui.strips import Part, centred, strip
@@ -153,6 +153,9 @@ class GradientTable(ScrolledPanel):
 
     view = View()
 
+    def basis(self, frame: Frame) -> object:
+        return trend_key(frame)
+
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink, self.view, self.top)
 
@@ -179,4 +182,4 @@ class GradientTable(ScrolledPanel):
 
     def look(self, view: View) -> None:
         self.view, self.top = view, 0
-        self.watch_frame()
+        self.note_and_repaint()

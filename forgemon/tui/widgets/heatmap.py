@@ -12,7 +12,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from forgemon.tui import text
-from forgemon.tui.frame import Frame, GradientTrend
+from forgemon.tui.frame import Frame, GradientTrend, trend_key
 from forgemon.tui.ink import Ink
 from forgemon.tui.panel import Panel
 from forgemon.tui.strips import Part, centred, spread
@@ -149,6 +149,9 @@ def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
 
 class Heatmap(Panel):
     BORDER_TITLE = "gradient norms over time"
+
+    def basis(self, frame: Frame) -> object:
+        return trend_key(frame)
 
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink)

@@ -19,6 +19,9 @@ def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
 class LoopNote(Panel):
     BORDER_TITLE = "the run as a whole"
 
+    def basis(self, frame: Frame) -> object:
+        return frame.report.loop_note
+
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink)
 

@@ -18,6 +18,8 @@ from forgemon.tui.panel import Panel
 from forgemon.tui.raster import Columns, Floats, Scale, columns_of, scale_of
 from forgemon.tui.strips import Canvas, Part, centred, joined, spread, strip, width_of
 
+LEAST_WINDOW = 4
+"""A mean of fewer losses is as noisy as they are."""
 MARGIN = 8
 """Cells for the labels of the vertical axis."""
 WINDOWS = (0, 10_000, 1_000, 100)
@@ -75,9 +77,7 @@ def series_of(frame: Frame, view: View, pixels: int) -> Series:
     values: Floats = np.array([e.value for e in found], dtype=np.float64)
     curves = frame.curves
     train = columns_of(curves.step, curves.loss, x_min, x_max, pixels)
-    if not np.isfinite(train.low).any() and not np.isfinite(curves.loss).any():
-        train = replace(train, broken=np.zeros_like(train.broken))  # never visible is missing, not broken
-    smoothed = columns_of(curves.smooth_step, curves.smoothed, x_min, x_max, pixels) if curves.window > 1 else train
+    smoothed = columns_of(curves.smooth_step, curves.smoothed, x_min, x_max, pixels) if curves.window >= LEAST_WINDOW else train
     return Series(train, smoothed, columns_of(steps, values, x_min, x_max, pixels), x_min, x_max)
 
 
@@ -90,14 +90,14 @@ def _newest(values: Floats) -> str:
 
 def legend(frame: Frame, scale: Scale, view: View, width: int, ink: Ink) -> Strip:
     curves, found = frame.curves, evaluations_of(frame.snapshot)
-    broken = len(curves.loss) > 0 and not math.isfinite(curves.loss[-1]) and bool(np.isfinite(curves.loss).any())
+    broken = len(curves.loss) > 0 and not math.isfinite(curves.loss[-1])
     train: list[Part] = [("⣿ ", ink.train), ("train ", ink.muted), (_newest(curves.loss), ink.alarm if broken else ink.text)]
     groups: list[list[Part]] = [train]
     if found:
         label = text.shorten(text.plain(found[-1].metric), 20)
         last = number_or_nan(found[-1].value)
         groups.append([("● ", ink.validation), (f"{label} ", ink.muted), (last, ink.text)])
-    if curves.window > 1:
+    if curves.window >= LEAST_WINDOW:
         groups.append([("━ ", ink.smooth), (f"mean of {curves.window} ", ink.muted), (_newest(curves.smoothed), ink.text)])
     words = ["log" if scale.log else "linear"]
     if view.window:
@@ -203,7 +203,7 @@ def _plot(frame: Frame, series: Series, scale: Scale, plot: int, rows: int, ink:
 def lines(frame: Frame, width: int, height: int, ink: Ink, view: View | None = None) -> list[Strip]:
     """The whole chart: legend, plot, marks and step axis."""
     view = view or View()
-    if not len(frame.curves.step) and not frame.snapshot.evaluations:
+    if not len(frame.snapshot.steps) and not frame.snapshot.evaluations:
         return centred(waiting(frame, ink, width), width, height)
     plot, rows = width - MARGIN, height - 3
     if plot < 4 or rows < 2:

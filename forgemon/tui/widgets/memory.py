@@ -43,6 +43,12 @@ class Curve:
         return float(self.values[-1]) if len(self.values) else math.nan
 
 
+def times_of(snapshot: Snapshot) -> tuple[int, float]:
+    """How many samples there are, and when the newest was taken."""
+    rows = snapshot.machine
+    return (0, 0.0) if rows is None or not len(rows) else (len(rows), float(rows["time"][-1]))
+
+
 def _column(rows: Rows, name: str) -> Values:
     names = rows.dtype.names or ()
     return rows[name].astype(np.float64) if name in names else np.full(len(rows), np.nan)
@@ -180,6 +186,9 @@ def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
 
 class Memory(Panel):
     BORDER_TITLE = "memory"
+
+    def basis(self, frame: Frame) -> object:
+        return times_of(frame.snapshot), frame.snapshot.gpu_names, frame.snapshot.gpu_message, frame.live
 
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink)

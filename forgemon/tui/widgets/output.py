@@ -21,6 +21,9 @@ def lines(frame: Frame, width: int, height: int, ink: Ink, back: int = 0) -> lis
 class Output(ScrolledPanel):
     BORDER_TITLE = "output of the command"
 
+    def basis(self, frame: Frame) -> object:
+        return frame.output
+
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink, self.top)
 

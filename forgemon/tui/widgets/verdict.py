@@ -68,5 +68,8 @@ def _calm(frame: Frame, width: int, ink: Ink) -> Strip:
 
 
 class Verdict(Panel):
+    def basis(self, frame: Frame) -> object:
+        return frame.report.findings, frame.report.checklist, len(frame.snapshot.steps) > 0, first_later(frame)
+
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink)
