@@ -23,7 +23,7 @@ def training_run(
 ) -> RunFiles:
     """A classifier that learns: evaluations and best checkpoints four times, gradients of PARAMETERS, no GPU."""
     files = RunFiles(run)
-    files.info(host="elsewhere", pid=1, created=START, script="/work/train.py", devices=["cpu"], cwd="/work")
+    files.info(host="elsewhere", pid=1, created=START, script="/home/ada/train.py", devices=["cpu"], cwd="/home/ada")
     files.event("attached", 0, START, pid=1, signals={"loss": "seen"})
     files.event("optimizer", 0, START, index=0, **{"class": "SGD"}, learning_rate=0.1, hyperparameters={}, parameters=4)
     files.machine_event("started", START, pid=2, watches=[1], gpus=[], nvml="no NVIDIA GPU")
@@ -68,7 +68,7 @@ def evaluate(files: RunFiles, step: int, value: float) -> None:
     }
     files.event("evaluation", step, epoch=step // 100, duration_s=0.2, train_loss=value - 0.01, where=None, **said)
     files.event(
-        "checkpoint", step, START + step + 0.6, path="/work/best.pt", function="torch.save", metric="val_loss", value=value
+        "checkpoint", step, START + step + 0.6, path="/home/ada/best.pt", function="torch.save", metric="val_loss", value=value
     )
 
 

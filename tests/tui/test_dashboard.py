@@ -99,7 +99,7 @@ async def test_every_page_shows_its_panels(runs: Path, size: tuple[int, int]) ->
         await seat.press("3")
         await seat.sees("process", "host", "no NVIDIA GPU")
         await seat.press("4")
-        await seat.sees("train loss", "★ best", "✓ eval()", "/work/best.pt")
+        await seat.sees("train loss", "★ best", "✓ eval()", "/home/ada/best.pt")
         await seat.press("5")
         await seat.sees("can this loop be trusted?", "Are gradients zeroed", "yes", "not visible")
         await seat.press("6")

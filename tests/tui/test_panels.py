@@ -88,7 +88,7 @@ FINDING = Finding(
     summary="step() applied gradients that its earlier step had already used, 88 times.",
     evidence={"share_reused": 1.0, "steps": 88},
     refute="a zero_grad() between step() and backward()",
-    where=Where("/work/train.py", 41, "train", ("    loss = f(x)", "    loss.backward()", "    optimizer.step()"), 40),
+    where=Where("/home/ada/train.py", 41, "train", ("    loss = f(x)", "    loss.backward()", "    optimizer.step()"), 40),
     fix="call optimizer.zero_grad() inside the batch loop, before backward()",
 )
 
@@ -228,7 +228,7 @@ def test_memory_with_gpus_shows_each_with_its_numbers(tmp_path: Path) -> None:
 
 def test_the_best_checkpoint_and_whether_it_is_there(healthy: Frame) -> None:
     shown = text_of(best.lines(healthy, 60, 3, INK))
-    assert "val_loss 0.1050 at step 400" in shown and "/work/best.pt" in shown and "missing on this host" in shown
+    assert "val_loss 0.1050 at step 400" in shown and "/home/ada/best.pt" in shown and "missing on this host" in shown
     assert "on disk" in text_of(best.lines(replace(healthy, best_exists=True), 60, 3, INK))
     held = healthy.snapshot.best
     assert held is not None
@@ -239,7 +239,7 @@ def test_the_best_checkpoint_and_whether_it_is_there(healthy: Frame) -> None:
 def test_evaluations_are_listed_newest_first_with_mode_best_and_checkpoint(healthy: Frame) -> None:
     rows = text_of(evaluations.lines(healthy, 110, 10, INK)).splitlines()
     assert [row.split()[0] for row in rows] == ["step", "400", "300", "200", "100"]
-    assert "★ best" in rows[1] and "✓ eval()" in rows[1] and "✓ off" in rows[1] and "/work/best.pt" in rows[1]
+    assert "★ best" in rows[1] and "✓ eval()" in rows[1] and "✓ off" in rows[1] and "/home/ada/best.pt" in rows[1]
     wrong = replace(healthy.snapshot.evaluations[-1], mode_correct=False, grad_enabled=True, is_best=False)
     frame = replace(healthy, snapshot=replace(healthy.snapshot, evaluations=(wrong,)))
     row = text_of(evaluations.lines(frame, 110, 10, INK)).splitlines()[1]
@@ -311,7 +311,7 @@ def test_the_timeline_stands_where_the_cursor_is(runs: Path) -> None:
 
 def test_details_hold_everything_known_of_a_finding() -> None:
     shown = details.body_of(FINDING, INK).plain
-    for part in ("ALARM", "88 times", "/work/train.py:41", "in train", "→    41", "loss.backward()", "optimizer.step()"):
+    for part in ("ALARM", "88 times", "/home/ada/train.py:41", "in train", "→    41", "loss.backward()", "optimizer.step()"):
         assert part in shown, part
     assert "share_reused" in shown and "1.000" in shown and "a zero_grad() between" in shown and FINDING.fix in shown
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from textual.strip import Strip
 
@@ -11,9 +12,33 @@ from forgemon.tui import text
 from forgemon.tui.frame import Frame
 from forgemon.tui.ink import Ink
 from forgemon.tui.panel import ScrolledPanel
-from forgemon.tui.strips import Part, centred, strip
+from forgemon.tui.strips import Part, centred, strip, width_of
 
-MODE_W, GRAD_W, BEST_W, VALUE_W = 10, 7, 6, 14
+STEP_W, EPOCH_W, LOSS_W, BEST_W, MODE_W, GRAPHS_W = 9, 7, 11, 9, 10, 7
+CHECKPOINT_W = 12
+"""Other values than the validation loss are shown only where this much is left for the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the width and the evaluations themselves decide."""
+
+    value_w: int
+    metric_w: int
+    "0 where there is one metric only: then it is the heading of its column."
+    others: tuple[str, ...]
+    "Values logged beside it."
+
+
+def columns(found: tuple[Evaluation, ...], width: int) -> Columns:
+    recent = found[-50:]
+    several = len({e.metric for e in found}) > 1
+    longest = max(len(e.metric) for e in recent)
+    metric_w = min(longest + 2, 18) if several else 0
+    value_w = 12 if several else min(max(longest + 1, 10), 14)
+    fixed = STEP_W + EPOCH_W + LOSS_W + value_w + BEST_W + MODE_W + GRAPHS_W + metric_w
+    others = tuple(dict.fromkeys(name for e in recent for name in e.metrics))
+    return Columns(value_w, metric_w, others[: max((width - fixed - CHECKPOINT_W) // LOSS_W, 0)])
 
 
 def _mode(evaluation: Evaluation, ink: Ink) -> Part:
@@ -28,36 +53,41 @@ def _graphs(evaluation: Evaluation, ink: Ink) -> Part:
     return ("✗ on", ink.watch) if evaluation.grad_enabled else ("✓ off", ink.good)
 
 
-def _others(evaluation: Evaluation, names: tuple[str, ...], ink: Ink) -> list[Part]:
-    return [(text.fit(text.number(evaluation.metrics.get(name, math.nan)), 11, "right"), ink.text) for name in names]
-
-
-def _value(evaluation: Evaluation, ink: Ink) -> Part:
+def _value(evaluation: Evaluation, width: int, ink: Ink) -> Part:
     word = "NaN" if math.isnan(evaluation.value) else text.number(evaluation.value)
-    return (text.fit(word, VALUE_W, "right"), ink.text if math.isfinite(evaluation.value) else ink.alarm)
+    return (text.fit(word, width, "right"), ink.text if math.isfinite(evaluation.value) else ink.alarm)
 
 
-def _row(evaluation: Evaluation, names: tuple[str, ...], width: int, ink: Ink, metric_w: int) -> Strip:
+def _row(evaluation: Evaluation, shape: Columns, width: int, ink: Ink) -> Strip:
     mode, mode_style = _mode(evaluation, ink)
     graphs, graphs_style = _graphs(evaluation, ink)
     epoch = "–" if evaluation.epoch is None else text.count(evaluation.epoch)
+    others = [text.number(evaluation.metrics.get(name, math.nan)) for name in shape.others]
     parts: list[Part] = [
-        (text.fit(text.count(evaluation.step), 9, "right"), ink.text),
-        (text.fit(epoch, 7, "right"), ink.text),
-        (text.fit(text.number(evaluation.train_loss), 11, "right"), ink.train),
-        _value(evaluation, ink),
-        *_others(evaluation, names, ink),
-        ("  " + text.fit("★ best" if evaluation.is_best else "", BEST_W + 1), ink.smooth),
+        (text.fit(text.count(evaluation.step), STEP_W, "right"), ink.text),
+        (text.fit(epoch, EPOCH_W, "right"), ink.text),
+        (text.fit(text.number(evaluation.train_loss), LOSS_W, "right"), ink.train),
+        _value(evaluation, shape.value_w, ink),
+        *((text.fit(value, LOSS_W, "right"), ink.text) for value in others),
+        (text.fit("  ★ best" if evaluation.is_best else "", BEST_W), ink.smooth),
         (text.fit(mode, MODE_W), mode_style),
-        (text.fit(graphs, GRAD_W), graphs_style),
+        (text.fit(graphs, GRAPHS_W), graphs_style),
+        (text.fit(text.plain(evaluation.metric), shape.metric_w), ink.muted),
     ]
-    if metric_w:
-        parts.append((text.fit(text.plain(evaluation.metric), metric_w), ink.muted))
-    room = width - sum(len(t) for t, _ in parts) - 1
-    if room > 6 and evaluation.checkpoint:
+    room = width - width_of(parts) - 1
+    if room > 5 and evaluation.checkpoint:
         path = text.plain(evaluation.checkpoint)
         parts.append((path if len(path) <= room else text.shorten(path.rpartition("/")[2], room), ink.text))
     return strip(parts, width)
+
+
+def _heading(found: tuple[Evaluation, ...], shape: Columns, width: int) -> str:
+    label = "validation" if shape.metric_w else text.shorten(text.plain(found[-1].metric), shape.value_w - 1)
+    words = [("step", STEP_W), ("epoch", EPOCH_W), ("train loss", LOSS_W), (label, shape.value_w)]
+    words += [(text.shorten(text.plain(name), LOSS_W - 1), LOSS_W) for name in shape.others]
+    heading = "".join(text.fit(word, size, "right") for word, size in words) + " " * BEST_W
+    heading += text.fit("mode", MODE_W) + text.fit("graphs", GRAPHS_W) + text.fit("metric", shape.metric_w)
+    return heading + ("checkpoint" if width - len(heading) > 10 else "")
 
 
 def lines(frame: Frame, width: int, height: int, ink: Ink, top: int = 0) -> list[Strip]:
@@ -65,18 +95,9 @@ def lines(frame: Frame, width: int, height: int, ink: Ink, top: int = 0) -> list
     if not found:
         message = "No evaluation has been seen yet" if len(frame.snapshot.steps) else "Nothing to show yet"
         return centred([(message, ink.muted)], width, height)
-    shown = tuple(dict.fromkeys(name for e in found[-50:] for name in e.metrics))
-    metric_w = min(max(len(e.metric) for e in found[-50:]) + 2, 18) if len({e.metric for e in found}) > 1 else 0
-    fixed = 9 + 7 + 11 + VALUE_W + 2 + BEST_W + 1 + MODE_W + GRAD_W + metric_w
-    names = shown[: max((width - fixed - 12) // 11, 0)]
-    label = "validation" if metric_w else text.shorten(text.plain(found[-1].metric), VALUE_W - 1)
-    heading = f"{'step':>9}{'epoch':>7}{'train loss':>11}{label:>{VALUE_W}}"
-    heading += "".join(text.fit(text.shorten(text.plain(n), 10), 11, "right") for n in names)
-    heading += "  " + " " * (BEST_W + 1) + text.fit("mode", MODE_W) + text.fit("graphs", GRAD_W) + text.fit("metric", metric_w)
-    if width - len(heading) > 10:
-        heading += "checkpoint"
-    newest_first = found[::-1][top : top + height - 1]
-    return [strip([(heading, ink.muted)], width), *(_row(e, names, width, ink, metric_w) for e in newest_first)]
+    shape = columns(found, width)
+    rows = [_row(e, shape, width, ink) for e in found[::-1][top : top + height - 1]]
+    return [strip([(_heading(found, shape, width), ink.muted)], width), *rows]
 
 
 class Evaluations(ScrolledPanel):

@@ -108,7 +108,7 @@ def _scale(low: float, high: float, ink: Ink) -> list[Part]:
 def labels(names: tuple[str, ...], shown: int, width: int) -> list[str]:
     """What each line begins with: the parameter, or where several share a line its module, written once."""
     firsts = [names[line * len(names) // shown] for line in range(shown)]
-    depth = None if shown >= len(names) else module_depth(names, shown)
+    depth = None if shown >= len(names) else module_depth(names, shown * 3 // 2)
     made: list[str] = []
     before = ""
     for name in firsts:

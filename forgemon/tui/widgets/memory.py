@@ -176,11 +176,11 @@ def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
     times = np.maximum.accumulate(snapshot.machine["time"].astype(np.float64))
     strips: list[Strip] = []
     charts = each - 1 >= CHART_ROWS
+    spare = height - len(footer) - each * len(found)
     for i, curve in enumerate(found):
         strips.append(heading(curve, width, ink, spark=not charts))
-        rows = each - 1 if i < len(found) - 1 else height - len(footer) - len(strips)
         if charts:
-            strips += _chart(curve, times, width, rows, ink)
+            strips += _chart(curve, times, width, each - 1 + (i < spare), ink)
     return [*strips[: height - len(footer)], *footer]
 
 
