@@ -16,9 +16,9 @@ from tests.demo_loops.demo_run import DEMO_LOOPS
 FORGEMON = (sys.executable, "-m", "forgemon")
 LONG_ENOUGH = {
     "healthy_classifier": ("--epochs", "6"),
-    "goes_nan": ("--steps", "1000"),
-    "oscillates": ("--steps", "2000"),
-    "overfits": ("--epochs", "40"),
+    "goes_nan": ("--steps", "800"),
+    "oscillates": ("--steps", "1600"),
+    "overfits": ("--epochs", "34"),
     "missing_zero_grad": ("--epochs", "3"),
 }
 """Arguments with which forgemon sees enough of a demo, though it may look at every tenth step alone."""
