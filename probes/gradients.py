@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -61,15 +61,19 @@ class ParameterTables:
         self._columns: dict[int, tuple[int, ...]] = {}
         self._known: list[tuple[int, tuple[int, ...]]] = []
 
-    def columns_of(self, optimizer: int, parameters: Sequence[torch.Tensor]) -> tuple[tuple[int, ...], bool]:
-        """Columns of `parameters`, and whether a new table had to be begun for them."""
+    def columns_of(
+        self, optimizer: int, parameters: Sequence[torch.Tensor], alive: Collection[int]
+    ) -> tuple[tuple[int, ...], bool]:
+        """Columns of `parameters`, and whether a new table had to be begun for them; it has no place for optimizers not `alive`."""
         key = tuple(map(id, parameters))
         for known_optimizer, known_key in self._known:
             if known_optimizer == optimizer and known_key == key:
                 return self._columns[optimizer], False
-        self._known = [entry for entry in self._known if entry[0] != optimizer] + [(optimizer, key)]
+        kept = [entry for entry in self._known if entry[0] != optimizer and entry[0] in alive]
+        self._known = [*kept, (optimizer, key)]
         self._known.sort()
         self.table += 1
+        self._columns.clear()
         start = 0
         for known_optimizer, known_key in self._known:
             self._columns[known_optimizer] = tuple(range(start, start + len(known_key)))
@@ -78,6 +82,6 @@ class ParameterTables:
         return self._columns[optimizer], True
 
     @property
-    def order(self) -> list[tuple[int, int]]:
-        """(optimizer, id of the parameter) of each column."""
-        return [(optimizer, identity) for optimizer, key in self._known for identity in key]
+    def columns(self) -> dict[int, tuple[int, ...]]:
+        """Columns of each optimizer that has a place in the table in use."""
+        return dict(self._columns)

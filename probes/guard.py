@@ -88,7 +88,10 @@ class Guard:
     def _swallow(self, callback: Callable[..., None], error: Exception) -> None:
         if _raised_by_user(error):
             raise error  # a signal handler of the user's ran inside our code: its exception is theirs
-        place = getattr(callback, "__qualname__", repr(callback))
+        self.swallow(getattr(callback, "__qualname__", repr(callback)), error)
+
+    def swallow(self, place: str, error: Exception) -> None:
+        """Count an error of our own and report it once for its place."""
         self._errors[place] = self._errors.get(place, 0) + 1
         give_up = sum(self._errors.values()) == MOST_ERRORS
         if self._errors[place] == 1 or give_up:

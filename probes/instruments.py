@@ -143,7 +143,7 @@ class Instruments:
 
     def _note_epoch(self, before: int) -> None:
         if self._session.loop.passes_over_training_data != before:
-            self._session.steps.epoch_began()
+            self._session.steps.validation.epoch_began()
 
     def _zeroed(self, values: tuple[Any, ...]) -> None:
         self._session.steps.cleared(values[0])
@@ -204,7 +204,7 @@ class Instruments:
             keys=checkpoints.keys_of(saved),
             has_optimizer=checkpoints.has_optimizer(saved),
             where=session.user_line(),
-            **session.steps.last_evaluation,
+            **session.steps.validation.standing,
         )
 
 

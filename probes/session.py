@@ -46,7 +46,9 @@ class Session:
         self._moment = Moment()
         self.guard = Guard(self._failed)
         self.lines = UserLines(os.path.dirname(os.path.abspath(config["probes_dir"] + "/x")), os.path.dirname(torch.__file__))
-        self.writer = Writer(rank_directory(self.run_directory, self.rank), self._prepare, self._each_period)
+        self.writer = Writer(
+            rank_directory(self.run_directory, self.rank), self._prepare, self._each_period, self._writer_failed
+        )
         self.writer.declare("steps", STEP_COLUMNS)
         self.writer.declare("metrics", METRIC_COLUMNS)
         self.transfer = Transfer()
@@ -202,7 +204,7 @@ class Session:
             if id(root) not in self._roots:
                 self._roots[id(root)] = weakref.ref(root)
                 self.instruments.observe_forward(self.observer, root)
-        self.steps.name_parameters(roots)
+        self.steps.parameters.name(roots)
 
     def look_again(self) -> None:
         """Models appear after their optimizer did, or are wrapped anew. Not counted as a step's cost: it comes once."""
@@ -226,10 +228,10 @@ class Session:
         return self.lines.here()
 
     def evaluated(self, finished: EvaluationPass, value: float) -> None:
-        self.steps.evaluated(finished, value)
+        self.steps.validation.evaluated(finished, value)
 
     def epoch(self) -> int | None:
-        return self.steps.epoch()
+        return self.steps.validation.epoch()
 
     def step_now(self) -> int:
         return self.steps.step
@@ -267,6 +269,9 @@ class Session:
             if self.loop.activity != activity and self.active:
                 self.emit("progress", batches=self.loop.activity - activity)
             self._progress = (self.loop.activity, now)
+
+    def _writer_failed(self, error: Exception) -> None:
+        self.guard.swallow("Writer", error)
 
     def _failed(self, place: str, error: str, give_up: bool) -> None:
         self.emit("probe_error", where_in_probe=place, error=error)

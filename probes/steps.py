@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 import weakref
 from collections.abc import Sequence
@@ -12,55 +11,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import discover
-from .evaluations import EvaluationPass
-from .gradients import ParameterTables, gradient_norms
+from .gradients import gradient_norms
+from .known import Known, Observation, layout_of
 from .loop import NAN, Window
 from .losses import loss_value
-from .record import gradient_columns, write_json_once
-from .reuse import GradientReuse, Reuse
+from .parameters import Parameters
+from .reuse import Reuse
 from .schedule import Schedule
+from .validation import Validation
 
 if TYPE_CHECKING:
     from .session import Session
 
-Parameters = list[torch.Tensor]
-
-
-class Known:
-    """One optimizer we have met."""
-
-    def __init__(self, index: int, optimizer: torch.optim.Optimizer) -> None:
-        self.index = index
-        self.optimizer = weakref.ref(optimizer)
-        self.counted = discover.own_step_count(optimizer)
-        self.steps = self.counted or 0
-        self.last_end = NAN
-        self.began = 0.0
-        self.reuse_seen = 0
-        self.now = Observation()
-        self.refresh(optimizer)
-
-    def refresh(self, optimizer: torch.optim.Optimizer) -> None:
-        self.layout = _layout(optimizer)
-        self.parameters: Parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.reuse = GradientReuse(self.parameters)
-        self.columns: tuple[int, ...] = ()
-
-
-class Observation:
-    """What the pre-hook of one step measured."""
-
-    __slots__ = ("indices", "norms", "reuse", "window")
-
-    def __init__(self) -> None:
-        self.window: Window | None = None
-        self.reuse: Reuse | None = None
-        self.indices: list[int] = []
-        self.norms: list[torch.Tensor] = []
-
-
-def _layout(optimizer: torch.optim.Optimizer) -> tuple[tuple[int, int], ...]:
-    return tuple((id(group["params"]), len(group["params"])) for group in optimizer.param_groups)
+MOST_STEPS_OF_OTHERS = 50
+"""Steps of other optimizers in a row after which the main one is taken to rest."""
 
 
 class Steps:
@@ -70,26 +34,23 @@ class Steps:
         self._session = session
         self.step = 0
         self.schedule = Schedule(float(session.config.get("budget", 0.01)))
-        self.last_evaluation: dict[str, Any] = {"metric": None, "value": None, "evaluation_step": None}
+        self.parameters = Parameters(session)
+        self.validation = Validation(session)
         self._known: weakref.WeakKeyDictionary[torch.optim.Optimizer, Known] = weakref.WeakKeyDictionary()
         self._count = 0
         self._main: Known | None = None
-        self._tables = ParameterTables()
-        self._names: dict[int, str] = {}
-        self._looked_at = -1
         self._root: weakref.ref[torch.nn.Module] | None = None
         self._steps_since_row = 0
         self._spent_at_row = 0.0
         self._spent_at_step = 0.0
-        self._train_sum, self._train_count = 0.0, 0
-        self._passes_since_step = 0
+        self._steps_of_others = 0
 
     # Optimizers and parameters
 
     def know(self, optimizer: torch.optim.Optimizer) -> Known:
         known = self._known.get(optimizer)
         if known is None:
-            known = self._known[optimizer] = Known(self._count, optimizer)
+            known = self._known[optimizer] = Known(self._count, optimizer, self.step)
             self._count += 1
             self.step = max(self.step, known.steps)
             self._session.emit(
@@ -101,15 +62,12 @@ class Steps:
                 parameters=len(known.parameters),
                 counted_from="the optimizer's own count" if known.counted is not None else "attach",
             )
-        elif known.layout != _layout(optimizer):
+        elif known.layout != layout_of(optimizer):
             known.refresh(optimizer)
         return known
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return list(self._known)
-
-    def name_parameters(self, roots: list[torch.nn.Module]) -> None:
-        self._names.update(discover.parameter_names(roots))
 
     def main_root(self) -> torch.nn.Module | None:
         """The root module that holds the first stepped parameter, else the first known root."""
@@ -149,7 +107,7 @@ class Steps:
         known = self.know(optimizer)
         if self._main is None:
             self._main = known
-            self._look_for_names(known)
+            self.parameters.look_for_names(known)
             self._session.first_step()
         known.now = now = Observation()
         now.window = self._session.loop.new_window()
@@ -166,14 +124,13 @@ class Steps:
         known = self._known.get(optimizer) or self.know(optimizer)
         known.steps += 1
         self.step = max(self.step, known.steps)
-        self._passes_since_step = 0
+        self.validation.stepped()
         now, known.now = known.now, Observation()
         window = now.window
         evaluation_s = (window if window is not None else self._session.loop.window).evaluation_s
         step_s = end - known.last_end - evaluation_s
         known.last_end = end
-        if known is self._main or self._main is None:
-            self._steps_since_row += 1
+        self._elect(known)
         if window is None:
             self._session.loop.window.evaluation_s = 0.0
         else:
@@ -188,6 +145,16 @@ class Steps:
             known.reuse.stepped()
         else:
             known.reuse.unknown()
+
+    def _elect(self, known: Known) -> None:
+        """The main optimizer paces the schedule; when it is gone or rests, the one that steps takes over."""
+        if known is not self._main:
+            self._steps_of_others += 1
+            if self._main is not None and self._main.optimizer() is not None and self._steps_of_others < MOST_STEPS_OF_OTHERS:
+                return
+            self._main = known
+        self._steps_of_others = 0
+        self._steps_since_row += 1
 
     def _plan_next(self, step_s: float, observed: bool) -> None:
         guard = self._session.guard
@@ -215,8 +182,8 @@ class Steps:
         optimizer: torch.optim.Optimizer,
     ) -> None:
         """Queue the row; numbers that are still on a GPU follow when they arrive."""
-        table = self._table_of(known)
-        columns, count, step, when = known.columns, self._tables.count, self.step, time.time()
+        table = self.parameters.table_of(known, list(self._known.values()))
+        columns, count, step, when = known.columns, self.parameters.count, self.step, time.time()
         losses = [
             tensor for loss in window.losses for tensor in (loss.root, loss.root if loss.criterion is None else loss.criterion)
         ]
@@ -229,9 +196,7 @@ class Steps:
             norms = values[: len(now.norms)]
             pairs = values[len(now.norms) : len(now.norms) + len(losses)]
             loss = _mean_loss(pairs)
-            if math.isfinite(loss):
-                self._train_sum += loss
-                self._train_count += 1
+            self.validation.trained(loss)
             row = [NAN] * count
             for index, norm in zip(now.indices, norms, strict=True):
                 row[columns[index]] = norm
@@ -282,60 +247,6 @@ class Steps:
             if is_visible:
                 self._session.signals[signal] = "seen"
 
-    # Parameter tables
-
-    def _table_of(self, known: Known) -> int:
-        if known.columns and self._tables.columns_of(known.index, known.parameters)[0] == known.columns:
-            return self._tables.table
-        self._look_for_names(known)
-        known.columns, new = self._tables.columns_of(known.index, known.parameters)
-        if new:
-            self._write_table()
-        return self._tables.table
-
-    def _look_for_names(self, known: Known) -> None:
-        if self._looked_at != self._count and any(id(p) not in self._names for p in known.parameters):
-            self._looked_at = self._count
-            self._session.look_again()
-
-    def _write_table(self) -> None:
-        by_index = {known.index: known for known in self._known.values()}
-        table, step = self._tables.table, self.step
-        described = []
-        for index, known in sorted(by_index.items()):
-            columns = self._tables.columns_of(index, known.parameters)[0] if self._is_in_table(index) else ()
-            known.columns = columns
-            if columns:
-                described += self._describe(known)
-        content = {"table": table, "first_step": step, "parameters": described}
-        writer = self._session.writer
-        writer.declare(f"gradients-{table}", gradient_columns(len(described)))
-        writer.file(f"parameters-{table}.json", lambda path: write_json_once(path, content))
-        self._session.emit("table", table=table, parameters=len(described))
-
-    def _is_in_table(self, index: int) -> bool:
-        return any(optimizer == index for optimizer, _ in self._tables.order)
-
-    def _describe(self, known: Known) -> list[dict[str, Any]]:
-        optimizer = known.optimizer()
-        groups = [len(group["params"]) for group in optimizer.param_groups] if optimizer is not None else []
-        group_of = [number for number, size in enumerate(groups) for _ in range(size)]
-        return [
-            {
-                "name": self.name_of(parameter) or f"optimizer{known.index}.group{group}.{position}",
-                "shape": list(parameter.shape),
-                "dtype": str(parameter.dtype).replace("torch.", ""),
-                "optimizer": known.index,
-                "group": group,
-            }
-            for position, (parameter, group) in enumerate(zip(known.parameters, group_of, strict=True))
-        ]
-
-    def name_of(self, parameter: torch.Tensor) -> str | None:
-        return self._names.get(id(parameter))
-
-    # Facts, evaluations, epochs
-
     def _report_reuse(self, known: Known, reuse: Reuse) -> None:
         if reuse.checked == 0 or 2 * reuse.reused < reuse.checked:
             return
@@ -348,54 +259,11 @@ class Steps:
             optimizer=known.index,
             parameters_checked=reuse.checked,
             parameters_reused=reuse.reused,
-            parameter=self.name_of(reuse.parameter) if reuse.parameter is not None else None,
+            parameter=self.parameters.name_of(reuse.parameter) if reuse.parameter is not None else None,
             previous_step=known.steps - 1,
             times=known.reuse_seen,
             where=reuse.where,
         )
-
-    def evaluated(self, finished: EvaluationPass, value: float) -> None:
-        session = self._session
-        on_training_data = finished.loader is not None and finished.loader == session.loop.training_loader
-        metric = finished.metric
-        if on_training_data:
-            metric += " (training data)"
-        else:
-            self._passes_since_step += 1
-            if self._passes_since_step > 1:
-                metric += f" #{self._passes_since_step}"
-        train_loss = self._train_sum / self._train_count if self._train_count else None
-        session.seen("validation loss")
-        session.writer.metric(metric, [finished.step, time.time(), value])
-        session.emit(
-            "evaluation",
-            at_step=finished.step,
-            metric=metric,
-            value=value,
-            batches=finished.batches,
-            samples=finished.items,
-            training=finished.any_training,
-            grad_enabled=finished.any_grad,
-            duration_s=finished.ended - finished.began,
-            epoch=finished.epoch,
-            train_loss=train_loss,
-            where=finished.where,
-        )
-        if not on_training_data and metric == finished.metric:
-            self._train_sum, self._train_count = 0.0, 0
-            self.last_evaluation = {"metric": metric, "value": value, "evaluation_step": finished.step}
-
-    def epoch(self) -> int | None:
-        """The main module's `epoch`, else the passes over the training loader after the first, when watched from the start."""
-        named = getattr(sys.modules.get("__main__"), "epoch", None)
-        if type(named) is int:
-            return named
-        passes = self._session.loop.passes_over_training_data
-        return passes if self._session.config.get("mode") != "attach" else None
-
-    def epoch_began(self) -> None:
-        self._session.seen("epochs")
-        self._session.emit("epoch", epoch=self.epoch())
 
 
 def _mean_loss(pairs: Sequence[float]) -> float:

@@ -26,15 +26,22 @@ Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 class Writer:
     """Writes the files of one rank. `prepare` completes an event on the writer's thread (source lines, file sizes).
 
-    `each_period` is called between flushes, also when nothing was written.
+    `each_period` is called between flushes, also when nothing was written, and `failed` with an error of our own.
     """
 
-    def __init__(self, directory: str, prepare: Prepare, each_period: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        directory: str,
+        prepare: Prepare,
+        each_period: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
         self.directory = directory
         self.started = False
         self._events = -1
         self._prepare = prepare
         self._each_period = each_period
+        self._failed = failed
         self._queue: deque[tuple[Any, ...]] = deque()
         self._tables: dict[str, Table] = {}
         self._columns: dict[str, Sequence[Column]] = {}
@@ -105,9 +112,12 @@ class Writer:
             # A signal sent to the process must reach the user's thread, as it would without us.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             while not self._stopping:
-                with self._writing:
-                    self._drain()
-                self._each_period()
+                try:
+                    with self._writing:
+                        self._drain()
+                    self._each_period()
+                except Exception as error:
+                    self._failed(error)  # a bug of ours: said once, and what was in hand is lost
                 self._wake.acquire(timeout=PERIOD_S)
             with self._writing:
                 self._drain()

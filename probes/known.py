@@ -1,0 +1,53 @@
+"""One optimizer we have met, and what was measured of the step that it is taking."""
+
+from __future__ import annotations
+
+import weakref
+
+import torch
+
+from . import discover
+from .loop import NAN, Window
+from .reuse import GradientReuse, Reuse
+
+Parameters = list[torch.Tensor]
+
+
+class Known:
+    """One optimizer we have met."""
+
+    def __init__(self, index: int, optimizer: torch.optim.Optimizer, steps_so_far: int) -> None:
+        self.index = index
+        self.optimizer = weakref.ref(optimizer)
+        self.counted = discover.own_step_count(optimizer)
+        # One that comes when others have long been stepping takes their place (models rebuilt, a later phase) and counts on.
+        self.steps = self.counted or (steps_so_far if steps_so_far > 1 else 0)
+        self.last_end = NAN
+        self.began = 0.0
+        self.reuse_seen = 0
+        self.now = Observation()
+        self.refresh(optimizer)
+
+    def refresh(self, optimizer: torch.optim.Optimizer) -> None:
+        """Its parameters, anew: groups were added or replaced."""
+        self.layout = layout_of(optimizer)
+        self.parameters: Parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.reuse = GradientReuse(self.parameters)
+        self.columns: tuple[int, ...] = ()
+
+
+class Observation:
+    """What the pre-hook of one step measured."""
+
+    __slots__ = ("indices", "norms", "reuse", "window")
+
+    def __init__(self) -> None:
+        self.window: Window | None = None
+        self.reuse: Reuse | None = None
+        self.indices: list[int] = []
+        self.norms: list[torch.Tensor] = []
+
+
+def layout_of(optimizer: torch.optim.Optimizer) -> tuple[tuple[int, int], ...]:
+    """What changes when parameters come or go; cheap enough for every observed step."""
+    return tuple((id(group["params"]), len(group["params"])) for group in optimizer.param_groups)

@@ -1,0 +1,81 @@
+"""Names of parameters, and the tables that say which column of gradients-T.npy is whose."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import discover
+from .gradients import ParameterTables
+from .known import Known
+from .record import gradient_columns, write_json_once
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Parameters:
+    """The parameters of all optimizers of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._tables = ParameterTables()
+        self._names: dict[int, str] = {}
+        self._looked_for: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        """Columns of the table in use."""
+        return self._tables.count
+
+    def name(self, roots: list[torch.nn.Module]) -> None:
+        self._names.update(discover.parameter_names(roots))
+
+    def name_of(self, parameter: torch.Tensor) -> str | None:
+        return self._names.get(id(parameter))
+
+    def look_for_names(self, known: Known) -> None:
+        """Look for the models of an optimizer whose parameters have no names yet; once for each."""
+        if known.index not in self._looked_for and any(id(p) not in self._names for p in known.parameters):
+            self._looked_for.add(known.index)
+            self._session.look_again()
+
+    def table_of(self, known: Known, everyone: Collection[Known]) -> int:
+        """Number of the table that has `known`'s parameters; a new one is written when they are not in the last."""
+        alive = {one.index for one in everyone}
+        columns, new = self._tables.columns_of(known.index, known.parameters, alive)
+        if new:
+            self.look_for_names(known)
+            self._write(everyone)
+        known.columns = columns
+        return self._tables.table
+
+    def _write(self, everyone: Collection[Known]) -> None:
+        table, step = self._tables.table, self._session.steps.step
+        described = []
+        for known in sorted(everyone, key=lambda known: known.index):
+            known.columns = self._tables.columns.get(known.index, ())
+            if known.columns:
+                described += self._describe(known)
+        content = {"table": table, "first_step": step, "parameters": described}
+        writer = self._session.writer
+        writer.declare(f"gradients-{table}", gradient_columns(len(described)))
+        writer.file(f"parameters-{table}.json", lambda path: write_json_once(path, content))
+        self._session.emit("table", table=table, parameters=len(described))
+
+    def _describe(self, known: Known) -> list[dict[str, Any]]:
+        optimizer = known.optimizer()
+        groups = [len(group["params"]) for group in optimizer.param_groups] if optimizer is not None else []
+        group_of = [number for number, size in enumerate(groups) for _ in range(size)]
+        return [
+            {
+                "name": self.name_of(parameter) or f"optimizer{known.index}.group{group}.{position}",
+                "shape": list(parameter.shape),
+                "dtype": str(parameter.dtype).replace("torch.", ""),
+                "optimizer": known.index,
+                "group": group,
+            }
+            for position, (parameter, group) in enumerate(zip(known.parameters, group_of, strict=True))
+        ]

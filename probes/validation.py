@@ -1,0 +1,77 @@
+"""Finished validation passes: what each is called, the training loss beside it, and which result stands."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from .evaluations import EvaluationPass
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Validation:
+    """The results of one session's validation passes."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.standing: dict[str, Any] = {"metric": None, "value": None, "evaluation_step": None}
+        "The newest result, for the checkpoints saved after it."
+        self._train_sum, self._train_count = 0.0, 0
+        self._passes_since_step = 0
+
+    def stepped(self) -> None:
+        """Training went on."""
+        self._passes_since_step = 0
+
+    def trained(self, loss: float) -> None:
+        """One observed training loss."""
+        if math.isfinite(loss):
+            self._train_sum += loss
+            self._train_count += 1
+
+    def evaluated(self, finished: EvaluationPass, value: float) -> None:
+        session = self._session
+        on_training_data = finished.loader is not None and finished.loader == session.loop.training_loader
+        metric = finished.metric
+        if on_training_data:
+            metric += " (training data)"
+        else:
+            self._passes_since_step += 1
+            if self._passes_since_step > 1:
+                metric += f" #{self._passes_since_step}"
+        train_loss = self._train_sum / self._train_count if self._train_count else None
+        session.seen("validation loss")
+        session.writer.metric(metric, [finished.step, time.time(), value])
+        session.emit(
+            "evaluation",
+            at_step=finished.step,
+            metric=metric,
+            value=value,
+            batches=finished.batches,
+            samples=finished.items,
+            training=finished.any_training,
+            grad_enabled=finished.any_grad,
+            duration_s=finished.ended - finished.began,
+            epoch=finished.epoch,
+            train_loss=train_loss,
+            where=finished.where,
+        )
+        if not on_training_data and metric == finished.metric:
+            self._train_sum, self._train_count = 0.0, 0
+            self.standing = {"metric": metric, "value": value, "evaluation_step": finished.step}
+
+    def epoch(self) -> int | None:
+        """The main module's `epoch`, else the passes over the training loader after the first, when watched from the start."""
+        named = getattr(sys.modules.get("__main__"), "epoch", None)
+        if type(named) is int:
+            return named
+        passes = self._session.loop.passes_over_training_data
+        return passes if self._session.config.get("mode") != "attach" else None
+
+    def epoch_began(self) -> None:
+        self._session.seen("epochs")
+        self._session.emit("epoch", epoch=self.epoch())
