@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 parser = argparse.ArgumentParser(description="Train a spiral classifier whose learning rate warms up too far.")
-parser.add_argument("--steps", type=int, default=12000)
+parser.add_argument("--steps", type=int, default=9000)
 parser.add_argument("--lr", type=float, default=1.0, help="peak learning rate, reached after half of the steps")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=None, help="where the checkpoint goes; default: a new temporary directory")
