@@ -35,14 +35,14 @@ class SignalArrived(SystemExit):
     """Leaves the dashboard. Not an Exception: an event loop lets only SystemExit and KeyboardInterrupt through."""
 
 
-def run_with_dashboard(command: Sequence[str], parent: Path | None = None) -> NoReturn:
+def run_with_dashboard(command: Sequence[str], parent: Path | None = None, budget: float | None = None) -> NoReturn:
     """Run the command with the dashboard in front of it, and end as it ended."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("the dashboard needs a terminal; without one write: forgemon run --headless -- COMMAND")
     program = launch.find_program(command[0])
     run = launch.new_run(command, parent)
     log = run / "output.log"
-    child = start_command(program, command, launch.watched_environment(run, command), log)
+    child = start_command(program, command, launch.watched_environment(run, command, budget), log)
     launch.start_sidecar(run, child.pid)
     with forwarded_signals(child.pid, FORWARDED, leave=True):
         show_dashboard(run, log)

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from forgemon import __version__, sidecar
 from forgemon.checkout import git_state
@@ -47,11 +47,13 @@ def new_run(command: Sequence[str], parent: Path | None) -> Path:
     return new_run_directory(script_of(command), os.getpid(), parent)
 
 
-def watched_environment(run: Path, command: Sequence[str], probes: Path = PROBES) -> dict[str, str]:
+def watched_environment(
+    run: Path, command: Sequence[str], budget: float | None = None, probes: Path = PROBES
+) -> dict[str, str]:
     """The environment in which the command's Python processes load the probes (launch_site/sitecustomize.py)."""
     environment = own_environment()
     script = Path(script_of(command))
-    config = {
+    config: dict[str, Any] = {
         "run_dir": str(run),
         "mode": "run",
         "forgemon": __version__,
@@ -59,6 +61,8 @@ def watched_environment(run: Path, command: Sequence[str], probes: Path = PROBES
         "git": git_state(script.absolute().parent if script.suffix == ".py" else Path.cwd()),
         "tool_pid": os.getpid(),
     }
+    if budget is not None:
+        config["budget"] = budget
     environment["FORGEMON_RUN"] = json.dumps(config)
     site, theirs = str(sidecar.LAUNCH_SITE), environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = f"{site}{os.pathsep}{theirs}" if theirs else site
@@ -86,11 +90,11 @@ def start_sidecar(run: Path, pid: int) -> None:
         print(f"forgemon: no machine data, the sidecar could not be started: {error}", file=sys.stderr)
 
 
-def run_headless(command: Sequence[str], parent: Path | None = None) -> NoReturn:
+def run_headless(command: Sequence[str], parent: Path | None = None, budget: float | None = None) -> NoReturn:
     """Become the command: its pid, process group, output, signals and exit code are then its own."""
     program = find_program(command[0])
     run = new_run(command, parent)
-    environment = watched_environment(run, command)
+    environment = watched_environment(run, command, budget)
     start_sidecar(run, os.getpid())
     sys.stdout.flush()
     sys.stderr.flush()

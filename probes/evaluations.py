@@ -74,7 +74,8 @@ class EvaluationPass:
         if self._device_sum is None:
             done(self._host_sum / self.items if self.items else float("nan"))
             return
-        transfer.submit([self._device_sum], lambda values: done((values[0] + self._host_sum) / self.items))
+        if not transfer.submit([self._device_sum], lambda values: done((values[0] + self._host_sum) / self.items), rare=True):
+            done(float("nan"))
 
 
 def criterion_items(values: tuple[Any, ...]) -> int:

@@ -28,6 +28,11 @@ class Known:
         self.now = Observation()
         self.refresh(optimizer)
 
+    def recount(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take over its own count again, where it keeps one."""
+        counted = discover.own_step_count(optimizer)
+        self.steps = self.steps if counted is None else counted
+
     def refresh(self, optimizer: torch.optim.Optimizer) -> None:
         """Its parameters, anew: groups were added or replaced."""
         self.layout = layout_of(optimizer)

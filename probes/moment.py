@@ -21,12 +21,13 @@ class Moment:
         self._deferred: list[Callable[[], None]] = []
         self._pending: list[Any] = []
 
-    def when_no_step_runs(self, action: Callable[[], Any]) -> None:
-        """Now, or between the hooks of the step that runs (see `between_hooks`)."""
+    def when_no_step_runs(self, action: Callable[[], Any]) -> bool:
+        """Now, or between the hooks of the step that runs (see `between_hooks`); whether it was now."""
         if step_running():
             self._deferred.append(action)
-        else:
-            action()
+            return False
+        action()
+        return True
 
     def between_hooks(self) -> None:
         """Called where a step has left the loop over its pre-hooks and not yet entered that over its post-hooks."""

@@ -83,7 +83,8 @@ class Session:
         self.guard.calibrate()
         self.active = self.guard.active = True
         self.instruments.install(self.observer)
-        self._moment.when_no_step_runs(self._hook_steps)
+        if not self._moment.when_no_step_runs(self._hook_steps):
+            self.steps.ends_a_step_begun_before_us = True
         self._previous_excepthook, sys.excepthook = sys.excepthook, self._make_excepthook()
         atexit.register(self._exiting)
         scan_s = time.perf_counter() - began

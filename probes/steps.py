@@ -44,6 +44,8 @@ class Steps:
         self._spent_at_row = 0.0
         self._spent_at_step = 0.0
         self._steps_of_others = 0
+        self.ends_a_step_begun_before_us = False
+        "The hooks came in between those of a step: its end is not to be counted, its own count may have risen already."
 
     # Optimizers and parameters
 
@@ -122,6 +124,11 @@ class Steps:
         """Post-hook of every step; a step that was observed from its start has a window."""
         end = time.perf_counter()
         known = self._known.get(optimizer) or self.know(optimizer)
+        if self.ends_a_step_begun_before_us:
+            self.ends_a_step_begun_before_us = False
+            known.recount(optimizer)
+            known.last_end = end
+            return
         known.steps += 1
         self.step = max(self.step, known.steps)
         self.validation.stepped()
@@ -227,7 +234,8 @@ class Steps:
             )
 
         self._note_signals(window, now, bool(clip))
-        self._session.transfer.submit([*now.norms, *losses, *clip], deliver)
+        if not self._session.transfer.submit([*now.norms, *losses, *clip], deliver):
+            self._session.writer.lose_row()
 
     def _note_signals(self, window: Window, now: Observation, clipped: bool) -> None:
         visible = {

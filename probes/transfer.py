@@ -15,7 +15,7 @@ import torch
 Deliver = Callable[[list[float]], None]
 
 WAITING_LIMIT = 256
-"""Copies under way; when a GPU is further behind than that, later values are given up as NaN rather than waited for."""
+"""Copies under way; when a GPU is further behind than that, later values are given up rather than waited for."""
 
 
 class Transfer:
@@ -25,8 +25,12 @@ class Transfer:
         self._waiting: deque[tuple[Any, torch.Tensor | None, Deliver, list[float]]] = deque()
         self._buffers: dict[int, list[torch.Tensor]] = {}
 
-    def submit(self, scalars: Sequence[torch.Tensor], deliver: Deliver) -> None:
-        """`deliver(values)` once the 0-dim `scalars` (any devices, any real dtypes) are on the host; now if all are on the CPU."""
+    def submit(self, scalars: Sequence[torch.Tensor], deliver: Deliver, rare: bool = False) -> bool:
+        """`deliver(values)` once the 0-dim `scalars` (any devices, any real dtypes) are on the host; now if all are on the CPU.
+
+        False, and no delivery, where that cannot be had without waiting: the device is far behind, or is of a kind unknown to
+        us. A `rare` one is taken however far behind the device is.
+        """
         device = next((s.device for s in scalars if s.device.type != "cpu"), None)
         if device is None:
             values = _read_now(scalars)
@@ -34,11 +38,9 @@ class Transfer:
                 self._waiting.append((None, None, deliver, values))
             else:
                 deliver(values)
-            return
-        if len(self._waiting) >= WAITING_LIMIT or device.type != "cuda":
-            self._waiting.append((None, None, deliver, [float("nan")] * len(scalars)))
-            self.poll()
-            return
+            return True
+        if device.type != "cuda" or (len(self._waiting) >= WAITING_LIMIT and not rare):
+            return False
         with torch.cuda.device(device):
             stacked = torch.stack([s.detach().to(device, torch.float64, non_blocking=True) for s in scalars])
             buffer = self._buffer(len(scalars))
@@ -46,6 +48,7 @@ class Transfer:
             done: Any = torch.cuda.Event()
             done.record(torch.cuda.current_stream(device))
         self._waiting.append((done, buffer, deliver, []))
+        return True
 
     def poll(self) -> None:
         """Deliver what has arrived, without waiting."""

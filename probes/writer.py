@@ -71,6 +71,10 @@ class Writer:
         """Queue one row, on any thread."""
         self._put((table, values))
 
+    def lose_row(self) -> None:
+        """Count a row that could not be had."""
+        self._lost += 1
+
     def metric(self, name: str, values: Sequence[float]) -> None:
         self._put(("metrics/" + metric_file_name(name)[:-4], values))
 

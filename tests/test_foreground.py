@@ -110,7 +110,8 @@ class Terminal:
 
         def begun() -> list[str]:
             with contextlib.suppress(OSError):
-                return [line for line in (self.run / "output.log").read_text().splitlines() if line.startswith("begun")]
+                lines = (self.run / "output.log").read_text().splitlines(keepends=True)
+                return [line for line in lines if line.startswith("begun") and line.endswith("\n")]
             return []
 
         return psutil.Process(int(wait_for(begun, "the command to begin")[0].split()[1]))

@@ -48,7 +48,7 @@ def environment(folder: Path, run: Path) -> dict[str, str]:
     probes = folder.parent / "probes"
     probes.mkdir()
     (probes / "bootstrap.py").write_text(BOOTSTRAP)
-    return watched_environment(run, ["python"], probes)
+    return watched_environment(run, ["python"], probes=probes)
 
 
 def python(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

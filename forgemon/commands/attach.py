@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from forgemon.commands.options import budget_option, run_dir_option
 from forgemon.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,11 +18,8 @@ if TYPE_CHECKING:
 @click.command(short_help="Attach to a running process, or open a live run.")
 @click.argument("target", required=False, metavar="[PID or RUN]")
 @click.option("--headless", is_flag=True, help="Record only, without the dashboard.")
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder in which the run's directory is made, instead of FORGEMON_RUNS or the user's state directory.",
-)
+@run_dir_option
+@budget_option
 @click.option(
     "--timeout",
     "timeout_s",
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds to wait until the main thread of the process is back in Python.",
 )
-def command(target: str | None, headless: bool, run_dir: Path | None, timeout_s: float) -> None:
+def command(target: str | None, headless: bool, run_dir: Path | None, budget: float | None, timeout_s: float) -> None:
     """Watch a PyTorch training process from now on, without a change to its code and without a restart.
 
     PID is a running process; one that is watched already is opened. RUN is the name or folder of a run that is being recorded.
@@ -48,7 +46,7 @@ def command(target: str | None, headless: bool, run_dir: Path | None, timeout_s:
             f"the dashboard needs a terminal. To record only: forgemon attach {target} --headless; then see: forgemon check RUN"
         )
     if target.isdecimal():
-        _attach(int(target), headless, run_dir, timeout_s)
+        _attach(int(target), headless, run_dir, budget, timeout_s)
     else:
         from forgemon.places import resolve_run
 
@@ -59,11 +57,11 @@ def _has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _attach(pid: int, headless: bool, run_dir: Path | None, timeout_s: float) -> None:
+def _attach(pid: int, headless: bool, run_dir: Path | None, budget: float | None, timeout_s: float) -> None:
     from forgemon.inject import AlreadyWatched, begin_attach
 
     try:
-        pending = begin_attach(pid, run_dir.absolute() if run_dir else None, timeout_s=timeout_s, tell=_tell)
+        pending = begin_attach(pid, run_dir.absolute() if run_dir else None, timeout_s=timeout_s, budget=budget, tell=_tell)
     except AlreadyWatched as watched:
         _open(Path(watched.run), pid, headless)
         return

@@ -13,6 +13,7 @@ from types import FrameType
 
 import click
 
+from forgemon.commands.options import budget_option
 from forgemon.errors import UserError
 
 DEMO_LOOPS = Path(__file__).resolve().parents[2] / "demo_loops"
@@ -24,7 +25,8 @@ DEFAULT = "missing_zero_grad"
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF THE DEMO...]")
 @click.option("--list", "show_list", is_flag=True, help="Print the demos, one a line.")
 @click.option("--headless", is_flag=True, help="Record the demo to its end, without the dashboard.")
-def command(name: str, arguments: tuple[str, ...], show_list: bool, headless: bool) -> None:
+@budget_option
+def command(name: str, arguments: tuple[str, ...], show_list: bool, headless: bool, budget: float | None) -> None:
     """Start the demo loop NAME (missing-zero-grad unless you choose another) and watch it as any other process.
 
     The demo is plain PyTorch and does not know of forgemon. Leaving the dashboard ends it; the recorded run stays. A demo's own
@@ -42,7 +44,7 @@ def command(name: str, arguments: tuple[str, ...], show_list: bool, headless: bo
     if not headless and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError(f"the dashboard needs a terminal; without one write: forgemon demo {name} --headless")
     with ending_on_signals(), started(script, arguments) as (process, log):
-        run = attach(process.pid, log, with_dashboard=not headless)
+        run = attach(process.pid, log, budget, with_dashboard=not headless)
         if headless:
             click.echo(f"forgemon: {script.stem} is PID {process.pid}, recorded in {run}", err=True)
             wait_for_end(process.pid)
@@ -97,12 +99,12 @@ def ending_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def attach(pid: int, log: Path, with_dashboard: bool) -> Path:
+def attach(pid: int, log: Path, budget: float | None, with_dashboard: bool) -> Path:
     """Attach as `forgemon attach PID` does, start the sidecar, and make the demo's output part of the run."""
     from forgemon.inject import begin_attach
     from forgemon.launch import start_sidecar
 
-    pending = begin_attach(pid, tell=tell)
+    pending = begin_attach(pid, budget=budget, tell=tell)
     if with_dashboard:
         import forgemon.tui.app  # noqa: F401  # takes a while, which the demo needs to answer anyway
     pending.wait(tell=tell)
