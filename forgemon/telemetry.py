@@ -24,6 +24,7 @@ MARKED_EVENTS = frozenset({"mode", "exception", "detached", "stalled", "resumed"
 MAX_MARKED_EVENTS = 10_000
 SPEED_WINDOW_S = 10.0
 SPEED_WINDOW_ROWS = 50_000
+LOSS_ROWS = 50
 COST_WINDOW_ROWS = 1_000
 
 
@@ -161,7 +162,9 @@ def steps_per_second(steps: Rows) -> float:
 def probe_cost(steps: Rows) -> float:
     """Share of recent step time spent in the probes. A step without a row is taken to last as long as the next one with a row,
     and `probe_s` is a mean over the same steps, so each row weighs as many steps as it stands for."""
-    recent = steps[-COST_WINDOW_ROWS:]
+    # Rows with the loss alone come between those that say what the probes took.
+    recent = steps[-COST_WINDOW_ROWS * LOSS_ROWS :]
+    recent = recent[np.isfinite(recent["probe_s"])][-COST_WINDOW_ROWS:]
     stands_for = np.maximum(1, np.diff(recent["step"]))
     spent = recent["probe_s"][1:] * stands_for.astype(np.float64)
     lasted = recent["step_s"][1:] * stands_for.astype(np.float64)

@@ -124,8 +124,11 @@ class Instruments:
         self._session.steps.backward_begins()
 
     def _backward_lightly(self, values: tuple[Any, ...]) -> None:
-        if self._session.loop.backward_lightly():
-            self._session.loop.backward_began(values[0])
+        loop = self._session.loop
+        if loop.backward_lightly():
+            loop.backward_began(values[0])
+        elif loop.wants_loss:
+            loop.note_loss(values[0])
 
     def _backward_ended(self, values: tuple[Any, ...], _: Any) -> None:
         self._session.loop.backward_ended()

@@ -70,6 +70,8 @@ class Loop:
         self._transfer = transfer
         self._clock = clock
         self.window = Window()
+        self.wants_loss = False
+        "Whether the loss of this step is wanted though it is not observed."
         self.ungone_back = 0
         "Losses with a graph since the last backward(), counted between observed steps: two of them are a validation pass."
         self.training_loader: int | None = None
@@ -190,6 +192,13 @@ class Loop:
         """Whether a validation pass ends here and must be seen in full."""
         self.ungone_back = 0
         return self._evaluation is not None or bool(self._pending)
+
+    def note_loss(self, root: Any) -> None:
+        """The loss of a step that is not observed otherwise."""
+        loss = loss_of_root(root)
+        if loss is not None:
+            self.window.losses.append(loss)
+        self.window.backwards += 1
 
     def new_window(self) -> Window:
         """Hand over what happened since the last step and begin anew."""

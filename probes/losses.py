@@ -39,6 +39,8 @@ class Loss(NamedTuple):
     "What went into backward(), without the loss scale."
     criterion: torch.Tensor | None
     "The criterion's value behind it, when it was only divided or multiplied since."
+    is_plain: bool = True
+    "Whether what went into backward() is what is shown: neither scaled nor divided."
 
 
 def note_loss(output: torch.Tensor) -> torch.Tensor:
@@ -53,7 +55,7 @@ def note_loss(output: torch.Tensor) -> torch.Tensor:
 def note_scaled(output: torch.Tensor, scaled: torch.Tensor) -> None:
     """Remember at GradScaler's output what went in."""
     if scaled is not output and scaled.grad_fn is not None and output.numel() == 1:
-        _notes(scaled.grad_fn)[NOTE] = _loss_of(output)
+        _notes(scaled.grad_fn)[NOTE] = _loss_of(output)._replace(is_plain=False)
 
 
 def loss_of_root(root: Any) -> Loss | None:
@@ -80,7 +82,7 @@ def _loss_of(tensor: torch.Tensor) -> Loss:
             break
         found = _notes(node).get(NOTE)
         if isinstance(found, Loss):
-            return Loss(found.root if hop == 0 else value, found.criterion)
+            return Loss(found.root if hop == 0 else value, found.criterion, found.is_plain and hop == 0)
         inputs = [next_node for next_node, _ in node.next_functions if next_node is not None]
         if type(node).__name__ not in SCALING_NODES or len(inputs) != 1:
             break

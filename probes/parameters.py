@@ -42,15 +42,19 @@ class Parameters:
             self._looked_for.add(known.index)
             self._session.look_again()
 
-    def table_of(self, known: Known, everyone: Collection[Known]) -> int:
-        """Number of the table that has `known`'s parameters; a new one is written when they are not in the last."""
+    @property
+    def table(self) -> int:
+        """Number of the table in use."""
+        return self._tables.table
+
+    def enter(self, known: Known, everyone: Collection[Known]) -> None:
+        """See to it that the table in use has `known`'s parameters as they are; if not, a new one is written."""
         alive = {one.index for one in everyone}
         columns, new = self._tables.columns_of(known.index, known.parameters, alive)
         if new:
             self.look_for_names(known)
             self._write(everyone)
         known.columns = columns
-        return self._tables.table
 
     def _write(self, everyone: Collection[Known]) -> None:
         table, step = self._tables.table, self._session.steps.step

@@ -4,7 +4,7 @@
     RUN/machine.npy               machine_columns(gpus), about one row a second, by the sidecar
     RUN/machine.jsonl             sidecar events: started, stalled, resumed, ended
     RUN/output.log                what the command printed (forgemon run with the dashboard)
-    RUN/rank-R/steps.npy          STEP_COLUMNS, one row per observed optimizer step
+    RUN/rank-R/steps.npy          STEP_COLUMNS, one row per observed optimizer step; between them rows with the loss alone
     RUN/rank-R/parameters-T.json  {"table": T, "first_step": n, "parameters": [{name, shape, dtype, optimizer, group}]}
     RUN/rank-R/gradients-T.npy    gradient_columns(P): step and one norm per parameter of table T, in its order
     RUN/rank-R/metrics/NAME.npy   METRIC_COLUMNS, one row per value
@@ -46,6 +46,11 @@ STEP_COLUMNS: tuple[Column, ...] = (
     ("batch_size", "f4"),  # samples over all micro-batches
     ("micro_batches", "f4"),  # backward calls since the previous step
     ("training", "f4"),  # 1 the root module was in training mode, 0 in evaluation mode
+    ("losses", "f4"),  # values behind `loss`; where there are some, a NaN in `loss` is the loss's own
+    (
+        "gradients",
+        "f4",
+    ),  # parameters whose gradient norm was measured; where there are some, a NaN in `gradient_norm` is its own
     ("gradients_reused", "f4"),  # share of checked parameters whose gradient this optimizer had already used; 0 when none
     ("step_s", "f4"),  # since the previous step's end, evaluation time left out
     ("data_s", "f4"),  # waiting for the loader

@@ -9,6 +9,8 @@ FIRST_STEPS = 32
 LONGEST_INTERVAL = 1000
 BURST = 2
 """Neighbouring steps observed together: whether a step reuses gradients shows only beside the step before it."""
+LOSS_SHARE = 0.5
+"""Part of the budget that rows with the loss alone may take."""
 SMOOTHING = 0.1
 
 
@@ -26,6 +28,21 @@ class Schedule:
         self._step_s = 0.0
         self._light_s = 0.0
         self._full_s = 0.0
+        self._loss_s = 0.0
+        self._since_loss = 0
+
+    def wants_loss(self) -> bool:
+        """Whether a step that is not observed should still give its loss; asked once for each such step."""
+        self._since_loss += 1
+        allowed = LOSS_SHARE * self.budget * self._step_s
+        if self._since_loss * allowed < self._loss_s:
+            return False
+        self._since_loss = 0
+        return True
+
+    def loss_row_took(self, probe_s: float) -> None:
+        """What a step with a row of its loss alone cost."""
+        self._loss_s = _mean(self._loss_s, probe_s)
 
     def next_is_observed(self, step_s: float, probe_s: float, observed: bool) -> bool:
         """Note what the step that just ended took, the probes' part of it included, and say whether to observe the next."""

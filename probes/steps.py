@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +13,9 @@ from . import discover
 from .gradients import gradient_norms
 from .known import Known, Observation, layout_of
 from .loop import NAN, Window
-from .losses import loss_value
 from .parameters import Parameters
 from .reuse import Reuse
+from .rows import Row
 from .schedule import Schedule
 from .validation import Validation
 
@@ -41,6 +40,8 @@ class Steps:
         self._main: Known | None = None
         self._root: weakref.ref[torch.nn.Module] | None = None
         self._steps_since_row = 0
+        self._root_is_the_loss = True
+        "Between observed steps a criterion is not noted, so the loss shows only where backward() gets it as it is."
         self._spent_at_row = 0.0
         self._spent_at_step = 0.0
         self._steps_of_others = 0
@@ -139,15 +140,18 @@ class Steps:
         known.last_end = end
         self._elect(known)
         if window is None:
-            self._session.loop.window.evaluation_s = 0.0
+            self._submit_loss(known, step_s, optimizer)
         else:
             if now.reuse is not None:
                 self._report_reuse(known, now.reuse)
             probe_s = (self._session.guard.spent_s - self._spent_at_row) / max(1, self._steps_since_row)
-            self._submit(known, now, window, step_s, end - known.began, probe_s, optimizer)
-            self._session.transfer.poll()
+            self.parameters.enter(known, list(self._known.values()))
+            times = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": probe_s}
+            self._queue(known, now, window, times, optimizer)
+            self._note_signals(window, now)
+        self._session.transfer.poll()
         if known is self._main:
-            self._plan_next(step_s, window is not None)
+            self._plan_next(step_s, window)
         if self._session.guard.full:
             known.reuse.stepped()
         else:
@@ -163,87 +167,65 @@ class Steps:
         self._steps_of_others = 0
         self._steps_since_row += 1
 
-    def _plan_next(self, step_s: float, observed: bool) -> None:
-        guard = self._session.guard
+    def _plan_next(self, step_s: float, window: Window | None) -> None:
+        """Decide what is looked at in the next step; `window` is that of this one if it was observed."""
+        guard, loop = self._session.guard, self._session.loop
         cost = guard.spent_s - self._spent_at_step
         was_full = guard.full
         if step_s == step_s:
-            guard.full = self.schedule.next_is_observed(step_s, cost, observed)
-        if guard.full and not was_full:
-            self._session.loop.new_window()
-        if observed:
+            guard.full = self.schedule.next_is_observed(step_s, cost, window is not None)
+            if window is None and loop.wants_loss:
+                self.schedule.loss_row_took(cost)
+        if window is not None:
+            self._root_is_the_loss = all(loss.is_plain for loss in window.losses)
             self._spent_at_row = guard.spent_s
             self._steps_since_row = 0
             self._session.say_signals()
             self._session.instruments.watch_late_modules(self._session.observer)
+        loop.wants_loss = not guard.full and self._root_is_the_loss and self.schedule.wants_loss()
+        if guard.full != was_full:
+            loop.new_window()
         self._spent_at_step = guard.spent_s
 
-    def _submit(
-        self,
-        known: Known,
-        now: Observation,
-        window: Window,
-        step_s: float,
-        optimizer_s: float,
-        probe_s: float,
-        optimizer: torch.optim.Optimizer,
+    def _submit_loss(self, known: Known, step_s: float, optimizer: torch.optim.Optimizer) -> None:
+        """Queue a row with the loss alone, of a step that was not observed otherwise."""
+        loop = self._session.loop
+        if not (loop.wants_loss and loop.window.losses):
+            loop.window.evaluation_s = 0.0
+            return
+        window = loop.new_window()
+        window.training = self._session.training_mode()
+        self._queue(known, Observation(), window, {"step_s": step_s}, optimizer)
+
+    def _queue(
+        self, known: Known, now: Observation, window: Window, times: Mapping[str, float], optimizer: torch.optim.Optimizer
     ) -> None:
-        """Queue the row; numbers that are still on a GPU follow when they arrive."""
-        table = self.parameters.table_of(known, list(self._known.values()))
-        columns, count, step, when = known.columns, self.parameters.count, self.step, time.time()
-        losses = [
-            tensor for loss in window.losses for tensor in (loss.root, loss.root if loss.criterion is None else loss.criterion)
-        ]
-        clipped = window.clipped_norm
-        clip = [clipped] if isinstance(clipped, torch.Tensor) and clipped.dim() == 0 else []
-        rate = discover.learning_rate(optimizer)
-        reuse = now.reuse
+        """Send for the numbers of a row; those on a GPU come some steps later."""
+        row = Row(self.step, time.time(), known.index, discover.learning_rate(optimizer), window, now.reuse, times)
+        gradients = (known.columns, self.parameters.count, f"gradients-{self.parameters.table}") if now.indices else None
 
         def deliver(values: list[float]) -> None:
             norms = values[: len(now.norms)]
-            pairs = values[len(now.norms) : len(now.norms) + len(losses)]
-            loss = _mean_loss(pairs)
-            self.validation.trained(loss)
-            row = [NAN] * count
-            for index, norm in zip(now.indices, norms, strict=True):
-                row[columns[index]] = norm
+            self.validation.trained(row.loss(values[len(norms) :]))
             writer = self._session.writer
-            writer.row(f"gradients-{table}", [step, *row])
-            writer.row(
-                "steps",
-                [
-                    step,
-                    when,
-                    known.index,
-                    loss,
-                    rate,
-                    window.loss_scale,
-                    math.hypot(*norms) if norms else NAN,
-                    values[-1] if clip else NAN,
-                    window.samples,
-                    float(window.backwards) if window.backwards else NAN,
-                    NAN if window.training is None else float(window.training),
-                    reuse.reused / reuse.checked if reuse is not None and reuse.checked else NAN,
-                    step_s,
-                    window.data_s,
-                    window.forward_s,
-                    window.backward_s if window.backwards else NAN,
-                    optimizer_s,
-                    probe_s,
-                ],
-            )
+            if gradients is not None:
+                columns, count, table = gradients
+                by_column = [NAN] * count
+                for index, norm in zip(now.indices, norms, strict=True):
+                    by_column[columns[index]] = norm
+                writer.row(table, [row.step, *by_column])
+            writer.row("steps", row.values(norms, values[len(norms) :]))
 
-        self._note_signals(window, now, bool(clip))
-        if not self._session.transfer.submit([*now.norms, *losses, *clip], deliver):
+        if not self._session.transfer.submit([*now.norms, *row.scalars], deliver):
             self._session.writer.lose_row()
 
-    def _note_signals(self, window: Window, now: Observation, clipped: bool) -> None:
+    def _note_signals(self, window: Window, now: Observation) -> None:
         visible = {
             "loss": bool(window.losses),
             "learning rate": True,
             "gradients": bool(now.norms),
             "gradient reuse": now.reuse is not None,
-            "gradient clipping": clipped,
+            "gradient clipping": window.clipped_norm is not None,
             "training mode": window.training is not None,
             "batch size": window.samples == window.samples,
             "data time": window.data_s == window.data_s,
@@ -272,9 +254,3 @@ class Steps:
             times=known.reuse_seen,
             where=reuse.where,
         )
-
-
-def _mean_loss(pairs: Sequence[float]) -> float:
-    """Mean over the micro-batches; a NaN in any of them shows."""
-    losses = [loss_value(root, criterion) for root, criterion in zip(pairs[::2], pairs[1::2], strict=True)]
-    return sum(losses) / len(losses) if losses else NAN

@@ -23,8 +23,9 @@ START = 1_700_000_000.0
 
 
 def step_values(step: int, time: float, **known: float) -> list[float]:
-    """One row of steps.npy; what is not named is NaN."""
-    values: dict[str, float] = {"step": step, "time": time, "optimizer": 0, **known}
+    """One row of steps.npy; what is not named is NaN. A loss or gradient norm that is named was measured, whatever it is."""
+    measured = {count: 1.0 for count, name in (("losses", "loss"), ("gradients", "gradient_norm")) if name in known}
+    values: dict[str, float] = {"step": step, "time": time, "optimizer": 0, **measured, **known}
     return [values.get(column[0], math.nan) for column in STEP_COLUMNS]
 
 

@@ -58,7 +58,6 @@ class _Norms:
     """The total gradient norm of one optimizer, over rows whose loss is finite."""
 
     def __init__(self) -> None:
-        self._seen = False
         self._before = BeforeBlowUp()
         self._in_a_row = InARow()
         self.first_step: int | None = None
@@ -67,10 +66,8 @@ class _Norms:
 
     def feed(self, rows: Rows) -> None:
         norm = rows["gradient_norm"]
-        seen = np.logical_or.accumulate(np.isfinite(norm)) | self._seen
-        self._seen = bool(seen[-1])
-        # A missing norm is NaN too: it counts where norms were seen before and a backward pass belongs to the row.
-        bad = np.isinf(norm) | (np.isnan(norm) & seen & (rows["micro_batches"] >= 1))
+        # A missing norm is NaN too: it counts where gradients were measured.
+        bad = np.isinf(norm) | (np.isnan(norm) & (rows["gradients"] >= 1))
         judged = (bad | np.isfinite(norm)) & np.isfinite(rows["loss"])
         rows, bad = rows[judged], bad[judged]
         lengths, begins = self._in_a_row.feed(rows["step"], bad)

@@ -26,8 +26,8 @@ REFUTE_SUDDEN = "A finite loss when that batch is run again on the weights from 
 
 
 def without_missing(rows: Rows) -> Rows:
-    """Rows that say something about the loss: a missing one is NaN as well, but then no backward pass belongs to the row."""
-    says: npt.NDArray[np.bool_] = ~np.isnan(rows["loss"]) | (rows["micro_batches"] >= 1)
+    """Rows that say something about the loss: a missing one is NaN as well, but then no value stands behind it."""
+    says: npt.NDArray[np.bool_] = ~np.isnan(rows["loss"]) | (rows["losses"] >= 1)
     kept: Rows = rows[says]
     return kept
 

@@ -34,7 +34,6 @@ class LossHistory:
         self._loss = GrowingRows(np.float64)
         self.first_nonfinite: int | None = None
         "Step of the first loss that was not finite."
-        self._seen_finite = False
 
     def extend(self, rows: Rows) -> None:
         if not len(rows):
@@ -49,12 +48,8 @@ class LossHistory:
             self.first_nonfinite = int(known["step"][np.argmin(np.isfinite(known["loss"]))])
 
     def _missing(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Rows without a loss. NaN stands for that too, so it is a NaN only after a loss was seen and beside a gradient
-        norm that is no number either."""
-        loss = rows["loss"]
-        seen = np.logical_or.accumulate(np.isfinite(loss)) | self._seen_finite
-        self._seen_finite = bool(seen[-1])
-        missing: npt.NDArray[np.bool_] = np.isnan(loss) & (~seen | np.isfinite(rows["gradient_norm"]))
+        """Rows without a loss: NaN stands for that too, but then no value stands behind it."""
+        missing: npt.NDArray[np.bool_] = np.isnan(rows["loss"]) & ~(rows["losses"] >= 1)
         return missing
 
     @property

@@ -33,6 +33,10 @@ def step_rows(loss: Values, steps: Sequence[int] | None = None, **columns: Any) 
     rows["loss"] = loss
     for name, values in columns.items():
         rows[name] = values
+    if "losses" not in columns:
+        rows["losses"] = rows["micro_batches"]
+    if "gradient_norm" in columns and "gradients" not in columns:
+        rows["gradients"] = 1
     return rows
 
 

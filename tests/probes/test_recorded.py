@@ -328,3 +328,38 @@ def test_two_optimizers_each_have_their_series_and_no_false_fact(tmp_path: Path)
     norms = chunk.gradients[-1].rows["norm"]
     assert np.isfinite(norms[1::2, :4]).all() and np.isnan(norms[1::2, 4:]).all()  # the critic's rows
     assert np.isfinite(norms[0::2, 4:]).all() and np.isnan(norms[0::2, :4]).all()
+
+
+BETWEEN = (
+    COMMON
+    + """
+import time
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for step in range(300):
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    BACKWARD
+    note(loss.item())
+    time.sleep(0.003)
+    optimizer.step()
+save()
+"""
+)
+
+
+@pytest.mark.parametrize("backward", ["loss.backward()", "(loss / 4).backward()"])
+def test_the_loss_of_steps_that_are_not_observed(tmp_path: Path, backward: str) -> None:
+    run_script(BETWEEN.replace("BACKWARD", backward), tmp_path, budget=0.03)
+    chunk, own = read(tmp_path), measured(tmp_path)
+    steps, observed = column(chunk, "step"), column(chunk, "gradients") == 4
+    assert 34 <= observed.sum() < 300
+    assert column(chunk, "loss") == pytest.approx(own["loss"][steps - 1], rel=1e-6)
+    assert (column(chunk, "losses") == 1).all() and (column(chunk, "micro_batches") == 1).all()
+    assert np.isnan(column(chunk, "gradient_norm")[~observed]).all()
+    assert np.isfinite(column(chunk, "step_s")[1:]).all()
+    (gradients,) = chunk.gradients
+    assert gradients.rows["step"].tolist() == steps[observed].tolist()
+    if backward == "loss.backward()":
+        assert (~observed).sum() > 0
+    else:  # the criterion behind the division is noted in observed steps alone
+        assert observed.all()

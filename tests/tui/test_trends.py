@@ -39,10 +39,11 @@ def test_a_long_window_is_taken_at_block_ends_and_one_huge_loss_does_not_spoil_w
     assert mean[-1] == 0.25 and mean[0] == 0.25
 
 
-def rows_of(values: list[float], first: int = 1) -> np.ndarray:
+def rows_of(values: list[float], first: int = 1, losses_behind: float = 1) -> np.ndarray:
     rows = np.zeros(len(values), STEP_ROW)
     rows["step"], rows["loss"] = np.arange(first, first + len(values)), values
     rows["gradient_norm"] = math.nan
+    rows["losses"] = losses_behind
     return rows
 
 
@@ -61,15 +62,13 @@ def test_the_history_is_the_same_for_any_chunks(values: np.ndarray, size: int) -
 
 def test_a_loss_that_is_not_visible_is_missing_and_not_broken() -> None:
     history = LossHistory()
-    history.extend(rows_of([math.nan] * 5))
+    history.extend(rows_of([math.nan] * 5, losses_behind=math.nan))
     assert history.first_nonfinite is None and not len(history.curves(5).loss)
     seen = rows_of([1.0, math.nan, 2.0], first=6)
-    seen["gradient_norm"] = 1.0
+    seen["losses"] = [1.0, math.nan, 1.0]
     history.extend(seen)
     assert history.first_nonfinite is None and history.curves(8).step.tolist() == [6, 8]
-    broken = rows_of([math.nan, math.inf], first=9)
-    broken["gradient_norm"] = math.nan
-    history.extend(broken)
+    history.extend(rows_of([math.nan, math.inf], first=9))
     assert history.first_nonfinite == 9 and history.curves(10).step.tolist() == [6, 8, 9, 10]
     assert history.curves(6).step.tolist() == [6]
 

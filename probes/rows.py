@@ -1,0 +1,73 @@
+"""One row of steps.npy, from what is known at the step and the numbers that may come from a GPU later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from .loop import NAN, Window
+from .losses import loss_value
+from .record import STEP_COLUMNS
+from .reuse import Reuse
+
+
+class Row:
+    """A row that waits for its `scalars`: two for each loss (root, criterion), then the norm before clipping where there is one."""
+
+    def __init__(
+        self,
+        step: int,
+        when: float,
+        optimizer: int,
+        learning_rate: float,
+        window: Window,
+        reuse: Reuse | None,
+        times: Mapping[str, float],
+    ) -> None:
+        self.step = step
+        self._when = when
+        self._optimizer = optimizer
+        self._rate = learning_rate
+        self._window = window
+        self._reuse = reuse
+        self._times = times
+        self._losses = len(window.losses)
+        self.scalars = [
+            t for loss in window.losses for t in (loss.root, loss.root if loss.criterion is None else loss.criterion)
+        ]
+        clipped = window.clipped_norm
+        self._clipped = isinstance(clipped, torch.Tensor) and clipped.dim() == 0
+        if isinstance(clipped, torch.Tensor) and self._clipped:
+            self.scalars.append(clipped)
+
+    def loss(self, numbers: Sequence[float]) -> float:
+        """Mean over the micro-batches; a NaN in any of them shows. NaN without any."""
+        losses = [loss_value(numbers[2 * i], numbers[2 * i + 1]) for i in range(self._losses)]
+        return sum(losses) / self._losses if losses else NAN
+
+    def values(self, norms: Sequence[float], numbers: Sequence[float]) -> list[float]:
+        """All columns in their order. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`."""
+        window, reuse = self._window, self._reuse
+        known: dict[str, float] = {
+            "step": self.step,
+            "time": self._when,
+            "optimizer": self._optimizer,
+            "loss": self.loss(numbers),
+            "learning_rate": self._rate,
+            "loss_scale": window.loss_scale,
+            "gradient_norm": math.hypot(*norms) if norms else NAN,
+            "gradient_norm_before_clip": numbers[-1] if self._clipped else NAN,
+            "batch_size": window.samples,
+            "micro_batches": float(window.backwards) if window.backwards else NAN,
+            "training": NAN if window.training is None else float(window.training),
+            "losses": float(self._losses) if self._losses else NAN,
+            "gradients": float(len(norms)) if norms else NAN,
+            "gradients_reused": reuse.reused / reuse.checked if reuse is not None and reuse.checked else NAN,
+            "data_s": window.data_s,
+            "forward_s": window.forward_s,
+            "backward_s": window.backward_s if window.backward_s else NAN,
+            **self._times,
+        }
+        return [known.get(column[0], NAN) for column in STEP_COLUMNS]
