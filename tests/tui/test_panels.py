@@ -119,6 +119,13 @@ def test_the_header_says_what_runs_where_and_how_fast(healthy: Frame) -> None:
     assert "lr 0.1" in second and "cpu" in second and "probe 0.4 %" in second and "1.0 steps/s" in second
 
 
+def test_steps_counted_from_attach_are_called_so(healthy: Frame) -> None:
+    counting = ({"index": 0, "class": "SGD", "counted_from": "attach"},)
+    late = replace(healthy, snapshot=replace(healthy.snapshot, info={"mode": "attach"}, optimizers=counting))
+    assert "steps since attach 400" in header.lines(late, 120, INK)[0].text
+    assert "since attach" not in header.lines(healthy, 120, INK)[0].text
+
+
 def test_a_killed_run_says_by_which_signal(broken: Frame) -> None:
     assert "killed by SIGKILL" in header.lines(broken, 80, INK)[0].text
 

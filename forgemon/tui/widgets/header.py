@@ -54,9 +54,19 @@ def newest_learning_rate(snapshot: Snapshot) -> float:
     return float(snapshot.steps["learning_rate"][-1]) if len(snapshot.steps) else math.nan
 
 
+def counts_from_attach(snapshot: Snapshot) -> bool:
+    """Whether nobody knows how many steps there were before: the process was attached to and its optimizer does not count."""
+    return (
+        snapshot.info.get("mode") == "attach"
+        and bool(snapshot.optimizers)
+        and all(optimizer.get("counted_from") == "attach" for optimizer in snapshot.optimizers)
+    )
+
+
 def _place(frame: Frame, ink: Ink) -> list[Part]:
     snapshot = frame.snapshot
-    parts: list[Part] = [("step ", ink.muted), (text.count(snapshot.step), ink.strong)]
+    label = "steps since attach " if counts_from_attach(snapshot) else "step "
+    parts: list[Part] = [(label, ink.muted), (text.count(snapshot.step), ink.strong)]
     if snapshot.epoch is not None:
         parts += [("  epoch ", ink.muted), (text.count(snapshot.epoch), ink.strong)]
     return [*parts, (" ", ink.text)]
