@@ -71,8 +71,11 @@ class Departure:
 def far_above(block: Block, level: Block, initial: float, blocks: int) -> bool:
     """Above the best of `blocks` noisy ones by more than chance, and by a fifth of what had been achieved.
 
-    The lowest of n equal levels lies about sqrt(2 ln n) standard errors below their mean.
+    The lowest of n equal levels lies about sqrt(2 ln n) standard errors below their mean. Where every row of the block lies that
+    far above, its spread, which grows with an oscillation, does not matter.
     """
+    if block.lowest_loss > max(1.1 * level.loss, level.loss + 0.2 * max(initial - level.loss, 0.0)):
+        return True
     errors = 3 + math.sqrt(2 * math.log(max(blocks, 2)))
     return (
         block.loss > level.loss + errors * math.hypot(block.error, level.error)
@@ -102,6 +105,7 @@ class Departures:
 
     def feed(self, block: Block, first: First) -> None:
         self.count += 1
+        block = self._with_gradients(block)
         self.any_negative = self.any_negative or block.loss < 0
         if self.initial is None:
             self.initial = block
@@ -116,6 +120,13 @@ class Departures:
         if (known is None or block.loss < known.loss) and (known is not None or len(self._best_by_rate) < 500):
             self._best_by_rate[rate] = block
         self._previous = [*self._previous, block][-3:]
+
+    def _with_gradients(self, block: Block) -> Block:
+        """Most rows may have the loss alone: a block without gradients is taken to have those of the block before it."""
+        if not math.isnan(block.gradient_norm) or not self._previous:
+            return block
+        before = self._previous[-1]
+        return replace(block, gradient_norm=before.gradient_norm, lowest_gradient_norm=before.lowest_gradient_norm)
 
     def _follow(self, departure: Departure | None, block: Block, best: Block) -> Departure | None:
         assert self.initial is not None
