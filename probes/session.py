@@ -169,7 +169,7 @@ class Session:
             return
         self.write_info()
         self.loop.flush_evaluations()
-        self.transfer.poll()
+        self.transfer.finish(timeout_s=0.5)
         self.emit("exiting")
         self.writer.stop()
 

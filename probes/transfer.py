@@ -6,6 +6,7 @@ says that the copy is done: a step or more later, in the order of submission.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -61,6 +62,14 @@ class Transfer:
                 values = buffer.tolist()
                 self._buffers.setdefault(len(values), []).append(buffer)
             deliver(values)
+
+    def finish(self, timeout_s: float) -> None:
+        """At the end of the program: give what is under way a moment to arrive."""
+        end = time.monotonic() + timeout_s
+        self.poll()
+        while self._waiting and time.monotonic() < end:
+            time.sleep(0.002)
+            self.poll()
 
     def _buffer(self, size: int) -> torch.Tensor:
         free = self._buffers.get(size)
