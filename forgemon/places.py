@@ -13,6 +13,9 @@ from forgemon.errors import UserError
 from forgemon.run_directory import check_run_directory
 from forgemon.run_list import RunSummary, is_live, list_runs
 
+TRIAL_BYTES = 64 << 10
+"Room that a new run must find; a minute of a small run takes about as much."
+
 __all__ = ["RunSummary", "is_live", "list_runs", "new_run_directory", "resolve_run", "runs_directory"]
 
 
@@ -39,15 +42,29 @@ def new_run_directory(script: str, pid: int, parent: Path | None = None) -> Path
             run = folder / (name if attempt == 1 else f"{name}-{attempt}")
             try:
                 run.mkdir(mode=0o700)
-                return run.absolute()
             except FileExistsError:
                 continue
+            _try_disk(run)
+            return run.absolute()
     except OSError as error:
         raise UserError(
             f"cannot make a run directory in {folder}: {error.strerror or error}. "
             "Name a folder you can write to with --run-dir or the environment variable FORGEMON_RUNS"
         ) from error
     raise UserError(f"{folder} is full of runs named {name}; name another folder with --run-dir")
+
+
+def _try_disk(run: Path) -> None:
+    """On a full disk a directory can still be made, but nothing be recorded in it. OSError, and `run` is gone again."""
+    trial = run / "trial"
+    try:
+        try:
+            trial.write_bytes(b"\1" * TRIAL_BYTES)
+        finally:
+            trial.unlink(missing_ok=True)
+    except OSError:
+        run.rmdir()
+        raise
 
 
 def resolve_run(text: str) -> Path:

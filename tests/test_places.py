@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -58,6 +59,17 @@ def test_where_nothing_can_be_made_the_line_names_the_ways_out(tmp_path: Path) -
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"Not a directory\. .* --run-dir or the environment variable FORGEMON_RUNS"):
         new_run_directory("train.py", 7, tmp_path / "file" / "runs")
+
+
+def test_a_full_disk_is_told_before_anything_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        path.touch()  # as a full disk does: the file is there, its content is not
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"No space left on device\. .* --run-dir or the environment variable FORGEMON_RUNS"):
+        new_run_directory("train.py", 7, tmp_path / "runs")
+    assert os.listdir(tmp_path / "runs") == []
 
 
 def test_a_run_is_found_by_path_name_and_beginning(runs: Path, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from forgemon.errors import UserError
 from forgemon.inject.errors import AttachError
-from forgemon.inject.preflight import Target
+from forgemon.inject.preflight import Target, user_name
 from forgemon.inject.procfs import Status, program_name
 from forgemon.places import new_run_directory
 
@@ -46,7 +47,7 @@ def make_run_directory(target: Target, parent: Path | None) -> Path:
     owner = target.status
     if parent is None and owner.uid != os.geteuid() and "FORGEMON_RUNS" not in os.environ:
         parent = _runs_of(owner)  # our own place, root's for example, is closed to them
-    with acting_as(owner):
+    with acting_as(owner), _told_as(owner):
         run = new_run_directory(target.script or program_name(target.command), target.pid, parent)
     if not _target_sees(target.pid, run):
         run.rmdir()
@@ -55,6 +56,17 @@ def make_run_directory(target: Target, parent: Path | None) -> Path:
             "Name a folder that has the same path inside and outside with --run-dir"
         )
     return run
+
+
+@contextmanager
+def _told_as(owner: Status) -> Iterator[None]:
+    """Root can write nearly everywhere: an error must say that the folder has to be open to someone else."""
+    try:
+        yield
+    except UserError as error:
+        if owner.uid == os.geteuid() or owner.uid == os.getuid():
+            raise
+        raise AttachError(f"acting as {user_name(owner.uid)}, whose process it is: {error}") from error
 
 
 def bootstrap_for(target: Target, probes: Path, run: Path) -> Path:
