@@ -52,9 +52,15 @@ def main() -> None:
     except UserError as error:
         print(f"forgemon: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except click.UsageError as error:
+        verb = error.ctx.command_path if error.ctx else "forgemon"
+        print(f"forgemon: {error.format_message().rstrip('.')}. How it is used: {verb} --help", file=sys.stderr)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # the shell's prompt would stand behind ^C
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)

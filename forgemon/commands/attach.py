@@ -50,7 +50,19 @@ def command(target: str | None, headless: bool, run_dir: Path | None, budget: fl
     else:
         from forgemon.places import resolve_run
 
-        _open(resolve_run(target), None, headless)
+        run = resolve_run(target)
+        _open(run, _recorded_pid(run), headless)
+
+
+def _recorded_pid(run: Path) -> int | None:
+    """The process that `run` says it is of; whether it still is, and is of this host, shows in what it has open."""
+    from forgemon.run_directory import read_info
+
+    try:
+        pid = read_info(run).get("pid")
+    except (OSError, ValueError):
+        return None
+    return pid if isinstance(pid, int) else None
 
 
 def _has_terminal() -> bool:
@@ -63,6 +75,7 @@ def _attach(pid: int, headless: bool, run_dir: Path | None, budget: float | None
     try:
         pending = begin_attach(pid, run_dir.absolute() if run_dir else None, timeout_s=timeout_s, budget=budget, tell=_tell)
     except AlreadyWatched as watched:
+        _start_sidecar(Path(watched.run), pid)  # the one it had may have been killed; where it lives, the new one leaves
         _open(Path(watched.run), pid, headless)
         return
     if not headless:
@@ -81,16 +94,16 @@ def _await_answer(pending: PendingAttachment, timeout_s: float) -> None:
         _tell(f"given up; PID {pending.pid} will not be watched")
         raise
     except NotYetAttached:
-        _start_sidecar(pending)
+        _start_sidecar(pending.run, pending.pid)
         raise
-    _start_sidecar(pending)
+    _start_sidecar(pending.run, pending.pid)
 
 
-def _start_sidecar(pending: PendingAttachment) -> None:
+def _start_sidecar(run: Path, pid: int) -> None:
     from forgemon import sidecar
 
     try:
-        sidecar.start(pending.run, pending.pid)
+        sidecar.start(run, pid)
     except OSError as error:
         _tell(f"no machine figures and no word of how the run ends: the sidecar cannot be started ({error.strerror})")
 

@@ -41,8 +41,19 @@ def choose() -> str | None:
         return None
     for line in table(choices):
         click.echo(line)
-    number: int = click.prompt("Attach to", type=click.IntRange(1, len(choices)), default=1)
-    return choices[number - 1].target
+    return ask(choices)
+
+
+def ask(choices: Sequence[Choice]) -> str:
+    """A number of the table, or what it stands for: the PID stands beside it and is as easily typed."""
+    targets = [choice.target for choice in choices]
+    while True:
+        answer = str(click.prompt("Attach to", default="1")).strip()
+        if answer in targets:
+            return answer
+        if answer.isdecimal() and 1 <= int(answer) <= len(targets):
+            return targets[int(answer) - 1]
+        click.echo(f"{answer} is not in the list. Type a number from its first column, or Ctrl-C to leave", err=True)
 
 
 def offer(processes: Sequence[TrainingProcess], live_runs: Sequence[Path]) -> list[Choice]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -16,7 +18,7 @@ from pathlib import Path
 import pyte
 import pytest
 
-from forgemon.commands.choose import duration, offer, table
+from forgemon.commands.choose import ask, duration, offer, table
 from forgemon.inject import procfs
 from forgemon.inject.processes import TrainingProcess
 from tests.inject.targets import BUSY, TORCH, Running, events, running
@@ -55,7 +57,7 @@ def test_headless_attach_list_and_detach(loop: Running, tmp_path: Path) -> None:
     again = forgemon(tmp_path, "attach", str(loop.pid), "--headless")
     assert (again.returncode, again.stdout) == (0, said)
     by_name = forgemon(tmp_path, "attach", run.name, "--headless")
-    assert (by_name.returncode, by_name.stdout) == (0, f"Recorded in {run}. See it again: forgemon replay {run}\n")
+    assert (by_name.returncode, by_name.stdout) == (0, said)
 
     listed = forgemon(tmp_path, "attach")
     (line,) = [line for line in listed.stdout.splitlines() if line.startswith(f"{loop.pid}\t")]
@@ -121,6 +123,10 @@ def test_refusals_are_one_line_and_exit_code_2(loop: Running, tmp_path: Path) ->
     done = forgemon(tmp_path, "detach", str(loop.pid))
     assert (done.returncode, done.stdout) == (2, "")
     assert f"PID {loop.pid} is not watched" in done.stderr
+    for words in (("detach", "train.py"), ("no-such-verb",), ("replay",)):
+        done = forgemon(tmp_path, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.fullmatch(r"forgemon: .+: forgemon .+\n", done.stderr)
     done = forgemon(tmp_path, "attach", "no-such-run", "--headless")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no-such-run" in done.stderr
@@ -137,6 +143,13 @@ def test_the_list_to_choose_from() -> None:
     assert r"\x1b[31m-m lm" in lines[2]
     with_gpu = offer([TrainingProcess(12, "ada", "train.py", 1.0, 1.0, 2.0**31, None)], [])
     assert "2.0 GiB" in table(with_gpu)[1]
+
+
+@pytest.mark.parametrize("answers", ["2\n", "9\n", "7\nx\n0\n2\n"])
+def test_a_number_of_the_list_or_the_pid_beside_it_chooses(answers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    choices = offer([TrainingProcess(pid, "ada", "train.py", 1.0, 1.0, None, None) for pid in (12, 9)], [])
+    monkeypatch.setattr("sys.stdin", io.StringIO(answers))
+    assert ask(choices) == "9"
 
 
 def test_durations() -> None:
