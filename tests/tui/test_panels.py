@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forgemon.findings import Check, Finding, Where
-from forgemon.tui.frame import Frame
+from forgemon.tui.frame import Frame, Mark
 from forgemon.tui.ink import ink_of
 from forgemon.tui.keys import KEYS
 from forgemon.tui.pages import PAGES
@@ -283,6 +283,14 @@ def test_before_a_finding_the_replay_says_that_one_is_coming(runs: Path) -> None
     assert "press n" in text_of(findings.lines(early, 60, 9, INK))
     assert "ahead" in text_of(timeline.lines(early, 80, 2, INK))
     assert "press n" in text_of(verdict.lines(early, 100, 1, INK))
+
+
+def test_where_a_finding_begins_that_only_later_steps_show_the_replay_says_so(healthy: Frame) -> None:
+    mark = Mark(healthy.cursor, "finding", "alarm", "loss-climbs")
+    here = replace(with_findings(healthy), following=False, marks=(mark,))
+    assert "loss-climbs begins here" in text_of(findings.lines(here, 60, 9, INK))
+    assert "loss-climbs begins here" in text_of(verdict.lines(here, 80, 1, INK))
+    assert "begins here" not in text_of(findings.lines(replace(here, cursor=here.cursor + 1), 60, 9, INK))
 
 
 @pytest.mark.parametrize("height", [1, 3])

@@ -86,12 +86,24 @@ def nothing(frame: Frame, ink: Ink) -> list[Part]:
     if not len(frame.snapshot.steps):
         return [("Nothing to judge yet", ink.muted)]
     hidden = sum(c.answer == "not visible" for c in frame.report.checklist)
+    begun = begins_here(frame)
     said: list[Part] = [("✓ No findings so far", ink.good)]
+    if begun is not None:
+        said = [(f"{begun} begins here, shown by later steps: press →", ink.watch)]
     if hidden:
         said.append((f"{hidden} of {len(frame.report.checklist)} questions not visible", ink.muted))
-    if frame.marks and not frame.following and (later := first_later(frame)) is not None:
+    if begun is None and frame.marks and not frame.following and (later := first_later(frame)) is not None:
         said.append((f"the first one comes at step {text.count(later)}: press n", ink.watch))
     return said
+
+
+def begins_here(frame: Frame) -> str | None:
+    """The alarm or watch that begins at the cursor, where nothing up to there shows it yet."""
+    if frame.following or any(f.first_step == frame.cursor for f in frame.report.findings):
+        return None
+    here = (m for m in frame.marks if m.kind == "finding" and m.level != "info" and m.step == frame.cursor)
+    mark = next(here, None)
+    return None if mark is None else text.plain(mark.text)
 
 
 def first_later(frame: Frame) -> int | None:
@@ -115,7 +127,13 @@ class Findings(ScrolledPanel):
             self.finding = finding
 
     def basis(self, frame: Frame) -> object:
-        return frame.report.findings, frame.report.checklist, len(frame.snapshot.steps) > 0, first_later(frame)
+        return (
+            frame.report.findings,
+            frame.report.checklist,
+            len(frame.snapshot.steps) > 0,
+            begins_here(frame),
+            first_later(frame),
+        )
 
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink, self.selected, self.has_focus)

@@ -13,5 +13,7 @@ from forgemon.tui.strips import centred
 class TooSmall(Widget):
     def render_line(self, y: int) -> Strip:
         width, height = self.size
-        message = f"Terminal too small: {width}x{height}, needs {SMALLEST[0]}x{SMALLEST[1]}"
-        return centred([(message, Style())], width, height)[y].apply_style(self.visual_style.rich_style)
+        words = (f"Terminal too small: {width}x{height},", f"needs {SMALLEST[0]}x{SMALLEST[1]}")
+        one = " ".join(words)
+        lines = (one,) if len(one) <= width or height < 2 else words
+        return centred([(line, Style()) for line in lines], width, height)[y].apply_style(self.visual_style.rich_style)

@@ -9,7 +9,7 @@ from forgemon.tui.frame import Frame
 from forgemon.tui.ink import GLYPHS, Ink
 from forgemon.tui.panel import Panel
 from forgemon.tui.strips import Part, joined, strip, width_of
-from forgemon.tui.widgets.findings import cause, first_later, name, nothing, since, source
+from forgemon.tui.widgets.findings import begins_here, cause, first_later, name, nothing, since, source
 
 
 def _one_line(frame: Frame, width: int, ink: Ink) -> Strip:
@@ -62,14 +62,20 @@ def _calm(frame: Frame, width: int, ink: Ink) -> Strip:
     if len(said) == 1 and len(frame.snapshot.steps):
         yes = sum(c.answer == "yes" for c in frame.report.checklist)
         said.append((f"{GLYPHS['yes']} {yes} of {len(frame.report.checklist)} questions answered yes", ink.muted))
-    if not frame.following and (later := first_later(frame)) is not None and len(said) < 3:
+    if begins_here(frame) is None and not frame.following and (later := first_later(frame)) is not None and len(said) < 3:
         said.append((f"the first one comes at step {text.count(later)}: press n", ink.watch))
     return strip([(" ", ink.text), *joined([[part] for part in said], ("  ·  ", ink.faint), width - 1)], width)
 
 
 class Verdict(Panel):
     def basis(self, frame: Frame) -> object:
-        return frame.report.findings, frame.report.checklist, len(frame.snapshot.steps) > 0, first_later(frame)
+        return (
+            frame.report.findings,
+            frame.report.checklist,
+            len(frame.snapshot.steps) > 0,
+            begins_here(frame),
+            first_later(frame),
+        )
 
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return lines(frame, width, height, ink)
