@@ -16,7 +16,7 @@ from typing import Any
 PACKAGE = "_forgemon_probes"
 STATE = "_forgemon_probe"
 ORDER = (
-    "record where schedule writer observe guard moment transfer losses evaluations discover gradients reuse checkpoints "
+    "record where schedule writer observe dynamo guard moment transfer losses evaluations discover gradients reuse checkpoints "
     "run_info loop rows known parameters validation instruments steps session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""

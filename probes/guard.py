@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+from . import dynamo
 from .observe import new_observer
 
 MOST_ERRORS = 8
@@ -38,6 +40,7 @@ class Guard:
     ) -> Callable[..., None]:
         clock, getpid = time.perf_counter, os.getpid
         stand_in = callback if always else light
+        modules, compile_with = sys.modules, dynamo.switch()
 
         def guarded(*values: Any) -> None:
             if not self.active or getpid() != self.pid:
@@ -49,12 +52,19 @@ class Guard:
                     return
                 chosen = stand_in
             began = clock()
+            compiling = compile_with is not None and "torch._dynamo" in modules
+            compiler = compile_with(None) if compiling and compile_with is not None else None
             try:
                 chosen(*values)
             except Exception as error:
                 self._swallow(chosen, error)
+            finally:
+                if compiling and compile_with is not None:
+                    compile_with(compiler)
             self.spent_s += clock() - began
 
+        guarded._torchdynamo_disable = True  # type: ignore[attr-defined]
+        dynamo.skip([guarded.__code__])
         return guarded
 
     def calibrate(self, calls: int = 500) -> None:

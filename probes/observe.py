@@ -113,7 +113,13 @@ def _caller(clone: types.FunctionType, on_start: OnStart | None, on_return: OnRe
             on_return(values, result)
         return result
 
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]
     return call
+
+
+def own_codes() -> list[types.CodeType]:
+    """The code of ours that stands around an observed function's."""
+    return [constant for constant in _caller.__code__.co_consts if isinstance(constant, types.CodeType)]
 
 
 def _shim_code(original: types.CodeType, call: Callable[..., Any]) -> types.CodeType:

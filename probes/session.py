@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from . import discover
+from . import discover, dynamo
 from .evaluations import EvaluationPass
 from .guard import Guard
 from .instruments import Instruments
 from .loop import Loop
 from .moment import Moment
-from .observe import new_observer
+from .observe import new_observer, own_codes
 from .record import METRIC_COLUMNS, STEP_COLUMNS, rank_directory, write_json_once
 from .run_info import rank, run_info, world_size
 from .steps import Steps
@@ -55,6 +55,7 @@ class Session:
         self.loop = Loop(self, self.transfer)
         self.steps = Steps(self)
         self.observer = new_observer()
+        dynamo.skip(own_codes())
         self.instruments = Instruments(self)
         self._handles: list[Any] = []
         self._roots: dict[int, weakref.ref[torch.nn.Module]] = {}

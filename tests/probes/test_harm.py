@@ -228,3 +228,37 @@ def test_a_run_directory_that_vanishes_harms_nobody(tmp_path: Path) -> None:
     plain = run_script(source, tmp_path, watched=False)
     done = run_script(source, tmp_path)
     assert (done.stdout, done.stderr) == (plain.stdout, plain.stderr)
+
+
+COMPILED = """
+import torch, torch._dynamo
+import torch.nn.functional as F
+torch.manual_seed(0)
+x, y = torch.randn(64, 8), torch.randint(0, 3, (64,))
+model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+net = torch.compile(model, fullgraph=True, backend="aot_eager")
+@torch.compile(fullgraph=True, backend="aot_eager")
+def loss_of(inputs, targets):
+    return F.cross_entropy(model(inputs), targets)
+step = torch.compile(optimizer.step, backend="aot_eager")
+for number in range(5):
+    for loss in (lambda: F.cross_entropy(net(x), y), lambda: loss_of(x, y)):
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        optimizer.step() if number < 3 else step()
+        print(value.item())
+@torch.jit.script
+def scripted(inputs, targets):
+    return F.cross_entropy(inputs, targets)
+print(scripted(model(x), y).item(), torch._dynamo.utils.counters["frames"]["total"])
+"""
+
+
+def test_compiled_models_losses_and_steps_and_scripting_go_on_as_before(tmp_path: Path) -> None:
+    plain = run_script(COMPILED, tmp_path, watched=False)
+    watched = run_script(COMPILED, tmp_path)
+    assert watched.stdout == plain.stdout
+    assert "Warning" not in watched.stderr and "Traceback" not in watched.stderr
+    assert len(read(tmp_path).steps) == 10
