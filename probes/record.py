@@ -201,7 +201,11 @@ class Table:
         self._count = 0
         self._header_size = len(_header(columns, 0))
         self._fd = os.open(path, os.O_RDWR | os.O_TRUNC | OPEN_FLAGS, 0o644)
-        self._write(_header(columns, 0), 0)
+        try:
+            self._write(_header(columns, 0), 0)
+        except OSError:
+            self.close()  # whoever tries again opens it anew
+            raise
 
     def append(self, rows: Iterable[Sequence[float]]) -> int:
         """Append rows, each a flat sequence of all numbers of the columns; returns how many. All or nothing."""

@@ -17,6 +17,8 @@ from typing import Any
 from .record import OPEN_FLAGS, Column, Table, event_line, metric_file_name
 
 PERIOD_S = 0.2
+RETRY_S = 5.0
+"""A file that could not be made is not tried at every flush."""
 LIMIT = 20_000
 """Queued rows and events; a disk that stands still for longer costs rows."""
 
@@ -45,6 +47,7 @@ class Writer:
         self._queue: deque[tuple[Any, ...]] = deque()
         self._tables: dict[str, Table] = {}
         self._columns: dict[str, Sequence[Column]] = {}
+        self._not_before: dict[str, float] = {}
         self._lost = 0
         self._lost_on_disk = 0
         self._torn = False
@@ -146,13 +149,16 @@ class Writer:
     def _flush_rows(self, rows: dict[str, list[Sequence[float]]]) -> None:
         for name, new in rows.items():
             try:
-                self._table(name, len(new[0])).append(new)
+                self._table(name).append(new)
             except OSError:
                 self._lost_on_disk += len(new)
         rows.clear()
 
-    def _table(self, name: str, _width: int) -> Table:
+    def _table(self, name: str) -> Table:
         if name not in self._tables:
+            if time.monotonic() < self._not_before.get(name, 0.0):
+                raise OSError("not tried again yet")
+            self._not_before[name] = time.monotonic() + RETRY_S
             columns = self._columns["metrics"] if name.startswith("metrics/") else self._columns[name]
             self._tables[name] = Table(os.path.join(self.directory, name + ".npy"), columns)
         return self._tables[name]

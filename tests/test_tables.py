@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +290,18 @@ def test_header_without_end_is_waited_for(tmp_path: Path) -> None:
     table = TableFile(tmp_path / "t.npy", SoundRows("step"))
 
     assert table.read(10) is None and table.problems == []
+
+
+def test_a_table_whose_header_cannot_be_written_leaves_nothing_open(tmp_path: Path) -> None:
+    def open_tables() -> list[str]:
+        links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        return [os.readlink(link) for link in links if os.path.exists(link) and os.readlink(link).endswith("t.npy")]
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError):
+            Table(str(tmp_path / "t.npy"), METRIC_COLUMNS)
+        assert open_tables() == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
