@@ -83,7 +83,7 @@ def append(path: Path, event: Mapping[str, Any]) -> None:
 def small_run(run: Path, steps: int = 30) -> RunFiles:
     """A run with something in every file: two parameter tables, a metric, evaluations, checkpoints, machine rows, an end."""
     files = RunFiles(run)
-    files.info(host="elsewhere", user="ada", pid=1, created=START, script="/work/train.py", process_started=START)
+    files.info(host="elsewhere", user="ada", pid=1, created=START, script="/home/ada/train.py", process_started=START)
     files.event("attached", 0, START, pid=1, signals={"loss": "seen", "clip": "not visible"})
     files.machine_event("started", START, pid=2, watches=[1], gpus=[], nvml="no NVIDIA GPU")
     files.parameters(["weight", "bias"])

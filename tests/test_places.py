@@ -34,7 +34,7 @@ def test_runs_live_where_the_environment_says(runs: Path, monkeypatch: pytest.Mo
 
 
 def test_a_new_run_is_named_after_script_and_process_and_is_private(runs: Path) -> None:
-    run = new_run_directory("/work/my train.py", 4242)
+    run = new_run_directory("/home/ada/my train.py", 4242)
 
     assert run.parent == runs and run.name.startswith("my_train-") and run.name.endswith("-4242")
     for made in (run, runs, runs.parent):
@@ -109,7 +109,7 @@ def test_a_list_says_how_each_run_stands(runs: Path) -> None:
 
     assert set(by_name) == {"done", "torn", "broken"}
     done = by_name["done"]
-    assert (done.script, done.host, done.user, done.created, done.ranks) == ("/work/train.py", "elsewhere", "ada", START, 1)
+    assert (done.script, done.host, done.user, done.created, done.ranks) == ("/home/ada/train.py", "elsewhere", "ada", START, 1)
     assert (done.steps, done.state, done.last_loss) == (20, "finished", 1 / 20)
     assert by_name["torn"].steps == 4 and math.isnan(by_name["torn"].last_loss)
     assert by_name["broken"].steps == 0
@@ -159,7 +159,7 @@ def test_through_a_pipe_each_run_is_one_line_of_tabs(runs: Path) -> None:
 
     assert done.returncode == 0 and done.stderr == ""
     assert [line[0] for line in lines] == ["done", "evil"] and {len(line) for line in lines} == {8}
-    assert lines[0][1:4] == ["finished", "4", "0.25"] and lines[0][5:] == ["ada", "elsewhere", "/work/train.py"]
+    assert lines[0][1:4] == ["finished", "4", "0.25"] and lines[0][5:] == ["ada", "elsewhere", "/home/ada/train.py"]
     assert lines[1][5:] == ["", "[red]", "a\\tb\\n\\x1b]0;x\\x07"]
 
 

@@ -17,7 +17,7 @@ from tests.recorded import START, RunFiles, small_run
 from tests.waiting import wait_for
 
 WHERE = {
-    "file": "/work/train.py",
+    "file": "/home/ada/train.py",
     "line": 42,
     "function": "<module>",
     "source": ["loss = f(x)", "loss.backward()\x1b[31m", "opt.step()"],
@@ -67,7 +67,7 @@ def test_json_holds_everything_and_the_exit_code_says_alarm(faulty: Path) -> Non
     assert (found["rank_count"], found["steps"], found["ended"], found["best_checkpoint"]) == (1, 20, "finished", None)
     alarm, end = found["findings"]
     assert (alarm["symptom"], alarm["level"], alarm["first_step"], alarm["last_step"]) == ("missing-zero-grad", "alarm", 2, 20)
-    assert alarm["where"]["location"] == "/work/train.py:42"
+    assert alarm["where"]["location"] == "/home/ada/train.py:42"
     assert alarm["fix"].startswith("Call optimizer.zero_grad()")
     assert (end["symptom"], end["cause"], end["level"]) == ("ended", "finished", "info")
     assert found["signals"]["gradient clipping"] == "not visible"

@@ -17,7 +17,7 @@ STACK = [
         "thread": "MainThread",
         "frames": [
             {"function": "wait", "file": "/usr/lib/python3.11/threading.py", "line": 320},
-            {"function": "load", "file": "/work/data.py", "line": 17},
+            {"function": "load", "file": "/home/ada/data.py", "line": 17},
         ],
     }
 ]
@@ -47,10 +47,10 @@ def test_levels_and_words(how: str, fields: dict[str, Any], level: str, said: st
 
 
 def test_an_exception_is_named_with_its_last_line_and_place() -> None:
-    where = {"file": "/work/train.py", "line": 9, "function": "main", "source": ["raise E"], "source_first_line": 9}
+    where = {"file": "/home/ada/train.py", "line": 9, "function": "main", "source": ["raise E"], "source_first_line": 9}
     found = ended("exception", event("exception", 10, type="ValueError", message="bad batch\nmore", where=where))
     assert (found.level, found.cause) == ("alarm", "exception")
-    assert "at /work/train.py:9: ValueError: bad batch" in found.summary
+    assert "at /home/ada/train.py:9: ValueError: bad batch" in found.summary
     assert found.where is not None and found.where.text == "raise E"
 
 
@@ -82,7 +82,7 @@ def test_a_stall_becomes_an_alarm_as_the_machine_rows_go_on() -> None:
     found = stalled(chunk(rows, machine_events=events, machine=machine_rows([START + 80])))
     assert found is not None and found.level == "alarm"
     assert "No step for 70 s after step 10" in found.summary and "waits in wait" in found.summary
-    assert found.where is not None and found.where.location == "/work/data.py:17"
+    assert found.where is not None and found.where.location == "/home/ada/data.py:17"
 
 
 def test_a_stall_that_is_over_is_worth_knowing() -> None:

@@ -10,7 +10,7 @@ from tests.detectors.runs import chunk, event, step_rows
 
 NAN = float("nan")
 WHERE = {
-    "file": "/work/train.py",
+    "file": "/home/ada/train.py",
     "line": 42,
     "function": "<module>",
     "source": ["loss = f()", "loss.backward()", "opt.step()"],
@@ -40,7 +40,7 @@ def test_names_step_line_and_numbers() -> None:
     (found,) = detector.candidates()
     assert (found.level, found.first_step, found.last_step, found.stands) == ("alarm", 812, 814, True)
     assert "step 812 SGD applied" in found.summary and "11 of 11 parameters checked, fc1.weight first" in found.summary
-    assert found.where is not None and found.where.location == "/work/train.py:42"
+    assert found.where is not None and found.where.location == "/home/ada/train.py:42"
     assert found.where.text == "loss.backward()"
     assert found.evidence["steps_with_used_gradients"] == 3
 
