@@ -256,9 +256,9 @@ _TABLE: tuple[Symptom, ...] = (
         "See how it ended.",
         causes=(
             Cause("finished", "Nothing to do."),
-            Cause("exception", "Mend the line named; go on from the best checkpoint."),
+            Cause("exception", "Mend the line named; if it had trained, go on from the best checkpoint."),
             Cause("killed", "Find who sent the signal: SIGKILL is often the kernel out of memory (dmesg) or a job limit."),
-            Cause("exited", "Look at what the program printed last; go on from the best checkpoint."),
+            Cause("exited", "Look at what the program printed last; if it had trained, go on from the best checkpoint."),
             Cause(
                 "gone", "The host or the container went away, or the log was copied in mid-run: look at the host's own logs."
             ),

@@ -119,7 +119,9 @@ def _yama_reason() -> str:
     if scope == 3:
         return " (kernel.yama.ptrace_scope=3, until the next boot). Start the training with: forgemon run -- COMMAND"
     if os.geteuid() == 0:
-        return ", to root too. Start the training with: forgemon run -- COMMAND; a container needs --cap-add=SYS_PTRACE for attach"
+        return (
+            ", to root too. Start the training with: forgemon run -- COMMAND; a container needs --cap-add=SYS_PTRACE for attach"
+        )
     if scope:
         return f" (kernel.yama.ptrace_scope={scope}). Use sudo, or start the training with: forgemon run -- COMMAND"
     return ". Use sudo; in a container add --cap-add=SYS_PTRACE, or start the training with: forgemon run -- COMMAND"

@@ -232,6 +232,8 @@ def waiting(frame: Frame, ink: Ink, width: int) -> list[Part]:
         first, hint = "Waiting for the first optimizer step", "The picture begins when the loop calls optimizer.step()."
     else:
         first, hint = "No optimizer step was recorded", f"State of the run: {snapshot.state}."
+        if frame.output:
+            hint += " What it printed is on page 6."
     said: list[Part] = [(first, ink.strong), ("", ink.text)]
     said += [(line, ink.text) for line in text.wrap(detail, max(width - 8, 20), 3)]
     return [*said, (text.fit(hint, width).rstrip(), ink.muted)]
