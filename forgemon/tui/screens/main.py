@@ -78,8 +78,7 @@ class MainScreen(Screen[None]):
 
     def watch_page(self) -> None:
         self.place_panels()
-        wanted = self.query_one(f"#{self.page}") if self.page != "overview" else None
-        if isinstance(wanted, ScrolledPanel):
+        for wanted in self.query(f"#{self.page}").results(ScrolledPanel):
             wanted.focus()
 
     def watch_heatmap(self) -> None:
@@ -93,7 +92,7 @@ class MainScreen(Screen[None]):
 
     def place_panels(self) -> None:
         """Show what this page has at this size."""
-        if not self.is_mounted or not self.query("#keys"):  # before the panels are there, or when they have gone
+        if not self.is_mounted:
             return
         size = size_class(self.app.size.width, self.app.size.height)
         shown = visible(self.page, size, self.has_output, self.heatmap)
@@ -101,7 +100,8 @@ class MainScreen(Screen[None]):
             self.set_class(name == size, f"-{name}")
         for name in PAGES:
             self.set_class(name == self.page, f"-{name}")
+        # A resize may come while the app ends and some of them are gone already.
         for panel in PANELS:
-            self.query_one(f"#{panel}").display = panel in shown
+            self.query(f"#{panel}").set(display=panel in shown)
         for container, members in CONTAINERS.items():
-            self.query_one(f"#{container}").display = any(m in shown for m in members)
+            self.query(f"#{container}").set(display=any(m in shown for m in members))
