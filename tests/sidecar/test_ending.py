@@ -104,6 +104,10 @@ def test_a_killed_rank_is_the_cause_when_its_launcher_fails(scene: Scene) -> Non
     rank = int(launcher.stdout.readline())
     pid = scene.watch(launcher.pid)
     wait_for(lambda: f"Pid:\t{rank}" in _fdinfo(pid), "the rank to be watched")
+    # Its descriptor is the first thing the sidecar has of it; with the next sample it has been looked at whole.
+    machine = scene.run / "machine.npy"
+    sampled = machine.stat().st_size if machine.exists() else 0
+    wait_for(lambda: machine.exists() and machine.stat().st_size > sampled, "the next sample")
     os.kill(rank, signal.SIGKILL)
     launcher.wait()
     ended = scene.wait_for_event("ended")
