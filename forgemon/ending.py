@@ -80,7 +80,9 @@ class WatchedProcess:
         self.pidfd = open_pidfd(pid) if pidfd < 0 else pidfd
         ticks = start_ticks(pid)
         self.started = ticks if started is None else started
-        if pidfd < 0 and (ticks is None or ticks != self.started):
+        # Without a known start time the descriptor says which process is meant, also when that has just died.
+        held = started is None and self.pidfd >= 0
+        if pidfd < 0 and not held and (ticks is None or ticks != self.started):
             self.close()  # it may be another process by now
             self.ended_at = time.time()
 
