@@ -17,7 +17,8 @@ PACKAGE = "_forgemon_probes"
 STATE = "_forgemon_probe"
 ORDER = (
     "record where schedule writer observe dynamo guard moment transfer losses evaluations discover gradients reuse checkpoints "
-    "run_info loop rows known parameters validation instruments steps session"
+    "run_info loop rows known parameters validation probe facts "
+    "probe_list instruments steps session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""
 

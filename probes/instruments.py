@@ -45,19 +45,24 @@ class Instruments:
         self._safetensors = False
 
     def signals(self) -> dict[str, str]:
-        return dict.fromkeys(SIGNALS, "not visible")
+        names = [*SIGNALS, *(name for probe in self._session.probes.all for name in probe.signals)]
+        return dict.fromkeys(names, "not visible")
+
+    def watch(self, function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> bool:
+        """Observe `function` while awake: `start(values)`, `end(values, result)`; `values` are its arguments in their order."""
+        guard = self._session.guard
+        return self._session.observer.observe(function, guard(start) if start else None, guard(end) if end else None)
+
+    def always(self, function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> bool:
+        """Observe `function` at every step: for calls that are rare."""
+        wrapped = [self._session.guard(callback, always=True) if callback else None for callback in (start, end)]
+        return self._session.observer.observe(function, *wrapped)
 
     def install(self, observer: Observer) -> None:
         session, loop = self._session, self._session.loop
         guard = session.guard
 
-        def watch(function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> None:
-            observer.observe(function, guard(start) if start else None, guard(end) if end else None)
-
-        def always(function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> None:
-            wrapped = [guard(callback, always=True) if callback else None for callback in (start, end)]
-            observer.observe(function, *wrapped)
-
+        watch, always, tell = self.watch, self.always, session.probes.tell
         observer.observe(
             torch.autograd.backward,
             guard(self._backward_began, light=self._backward_lightly),
@@ -73,15 +78,18 @@ class Instruments:
         watch(torch.nn.Module.zero_grad, self._module_zeroed)
         always(torch.nn.Module.train, self._mode_changed)
         watch(torch.nn.utils.clip_grad_norm_, None, self._clipped)
-        watch(torch.nn.utils.clip_grad_value_, None, lambda values, result: session.steps.rewritten())
+        watch(torch.nn.utils.clip_grad_value_, None, self._clipped_by_value)
         always(torch.save, None, self._saved)
         always(torch.compile, lambda values: self._leave_forwards())
-        watch(torch.amp.GradScaler.scale, None, lambda values, result: loop.scaled(values[1], result))
-        watch(torch.amp.GradScaler.unscale_, None, lambda values, result: session.steps.rewritten())
+        watch(torch.amp.GradScaler.scale, None, self._scaled)
+        watch(torch.amp.GradScaler.unscale_, None, self._unscaled)
+        watch(torch.utils.data.DataLoader.__iter__, None, lambda values, result: tell("loader_began", result))
         for name in CRITERIA:
             function = getattr(F, name, None)
             if function is not None:
                 observer.observe(function, None, self._criterion(name, function))
+        for probe in session.probes.all:
+            guard.protected(probe.install, self)
         self.watch_late_modules(observer)
 
     def watch_late_modules(self, observer: Observer) -> None:
@@ -104,10 +112,12 @@ class Instruments:
         def began(values: tuple[Any, ...]) -> None:
             if session.is_root(values[0]):
                 loop.forward_began(values[1:])
+                session.probes.tell("forward_began", values[0], values[1:])
 
-        def ended(values: tuple[Any, ...], _: Any) -> None:
+        def ended(values: tuple[Any, ...], output: Any) -> None:
             if session.is_root(values[0]):
                 loop.forward_ended(values[0].training)
+                session.probes.tell("forward_ended", values[0], output)
 
         found = unwrap(forward)
         if found is not None and observer.observe(found, session.guard(began), session.guard(ended)):
@@ -122,6 +132,7 @@ class Instruments:
     def _backward_began(self, values: tuple[Any, ...]) -> None:
         self._session.loop.backward_began(values[0])
         self._session.steps.backward_begins()
+        self._session.probes.tell("backward_begins", values[0])
 
     def _backward_lightly(self, values: tuple[Any, ...]) -> None:
         loop = self._session.loop
@@ -133,11 +144,13 @@ class Instruments:
     def _backward_ended(self, values: tuple[Any, ...], _: Any) -> None:
         self._session.loop.backward_ended()
         self._session.steps.backward_ended()
+        self._session.probes.tell("backward_ended", values[0])
 
     def _fetched(self, values: tuple[Any, ...], batch: Any) -> None:
         before = self._session.loop.passes_over_training_data
         self._session.loop.fetch_ended(values[0], batch)
         self._note_epoch(before)
+        self._session.probes.tell("batch_fetched", values[0], batch)
 
     def _fetched_lightly(self, values: tuple[Any, ...], batch: Any) -> None:
         before = self._session.loop.passes_over_training_data
@@ -150,11 +163,13 @@ class Instruments:
 
     def _zeroed(self, values: tuple[Any, ...]) -> None:
         self._session.steps.cleared(values[0])
+        self._session.probes.tell("zeroed", values[0], None)
 
     def _module_zeroed(self, values: tuple[Any, ...]) -> None:
         # By None the gradients vanish, which shows by itself; zeroed in place they may stay the same tensors.
         if len(values) > 1 and values[1] is False:
             self._session.steps.cleared(None)
+        self._session.probes.tell("zeroed", None, values[0])
 
     def _mode_changed(self, values: tuple[Any, ...]) -> None:
         session = self._session
@@ -167,10 +182,24 @@ class Instruments:
             if training:
                 session.loop.end_evaluation()
             session.emit("mode", training=training, where=session.user_line())
+        session.probes.tell("mode_changed", values[0], training)
 
     def _clipped(self, values: tuple[Any, ...], norm: Any) -> None:
         self._session.loop.window.clipped_norm = norm
         self._session.steps.rewritten()
+        self._session.probes.tell("clipped", values[0], values[1], norm)
+
+    def _clipped_by_value(self, values: tuple[Any, ...], _: Any) -> None:
+        self._session.steps.rewritten()
+        self._session.probes.tell("clipped", values[0], values[1], None)
+
+    def _scaled(self, values: tuple[Any, ...], result: Any) -> None:
+        self._session.loop.scaled(values[1], result)
+        self._session.probes.tell("scaled", values[0], values[1], result)
+
+    def _unscaled(self, values: tuple[Any, ...], _: Any) -> None:
+        self._session.steps.rewritten()
+        self._session.probes.tell("unscaled", values[0], values[1])
 
     def _criterion(self, name: str, function: Any) -> Callable[[tuple[Any, ...], Any], None]:
         names = parameter_names(function)
@@ -180,6 +209,7 @@ class Instruments:
         def returned(values: tuple[Any, ...], output: Any) -> None:
             reduction = values[position] if position >= 0 else "mean"
             session.loop.criterion(name, reduction, values, output, session.training_mode())
+            session.probes.tell("criterion", name, reduction, values, output)
 
         def lightly(values: tuple[Any, ...], output: Any) -> None:
             if session.loop.criterion_lightly(output):
@@ -188,27 +218,29 @@ class Instruments:
         return session.guard(returned, light=lightly)
 
     def _saved(self, values: tuple[Any, ...], _: Any) -> None:
-        self._checkpoint("torch.save", values[1], values[0])
+        self.checkpoint("torch.save", values[1], values[0])
 
     def _safetensors_saved(self, values: tuple[Any, ...], _: Any) -> None:
-        self._checkpoint("safetensors.torch.save_file", values[1], values[0])
+        self.checkpoint("safetensors.torch.save_file", values[1], values[0])
 
-    def _checkpoint(self, function: str, target: object, saved: object) -> None:
+    def checkpoint(self, function: str, target: object, saved: object) -> None:
+        """`function` wrote `saved` to the file `target`."""
         path = checkpoints.path_of(target)
         if path is None:
             return
         session = self._session
         session.loop.end_evaluation()
         session.seen("checkpoints")
-        session.emit(
-            "checkpoint",
-            path=path,
-            function=function,
-            keys=checkpoints.keys_of(saved),
-            has_optimizer=checkpoints.has_optimizer(saved),
-            where=session.user_line(),
+        event = {
+            "path": path,
+            "function": function,
+            "keys": checkpoints.keys_of(saved),
+            "has_optimizer": checkpoints.has_optimizer(saved),
+            "where": session.user_line(),
             **session.steps.validation.standing,
-        )
+        }
+        session.probes.tell("saved", function, path, saved, event)
+        session.emit("checkpoint", **event)
 
 
 def _has_compiled_frames() -> bool:

@@ -24,7 +24,6 @@ class Known:
         self.steps = self.counted or (steps_so_far if steps_so_far > 1 else 0)
         self.last_end = NAN
         self.began = 0.0
-        self.reuse_seen = 0
         self.now = Observation()
         self.refresh(optimizer)
 

@@ -26,6 +26,8 @@ class Listener(Protocol):
 
     def evaluated(self, finished: EvaluationPass, value: float) -> None: ...
 
+    def evaluation_batch(self, batch: Batch) -> None: ...
+
     def epoch(self) -> int | None: ...
 
     def step_now(self) -> int: ...
@@ -254,6 +256,7 @@ class Loop:
         else:
             batch.began = max(batch.began, self._evaluation.ended)
         self._evaluation.add(batch, now)
+        self._listener.evaluation_batch(batch)
         self.window.evaluation_s += max(0.0, now - batch.began)
         self.activity += 1
 

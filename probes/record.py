@@ -126,7 +126,9 @@ EVENT_FIELDS = {
     "checkpoint": "path, function, keys (list or null), has_optimizer: bool or null, metric, value (what stood then), "
     "evaluation_step, bytes, where",
     "epoch": "epoch: int. The training loader was started again",
-    "fact": "fact (an id of section B), where, and the numbers of its evidence",
+    "fact": "fact (an id of section B), times, key (which optimizer, loader or line, where there are several), where, and the numbers "
+    "of its evidence. Written at the 1st, 2nd, 4th, 8th … time",
+    "fact_gone": "fact, key, times, last_step. It could have shown several times in a row and did not",
     "progress": "batches. Written while no step ends, in a long evaluation for example",
     "exception": "type, message, where, traceback: list of lines. What ended the program",
     "exiting": "The interpreter is shutting down in order",

@@ -15,12 +15,15 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from . import discover, dynamo
-from .evaluations import EvaluationPass
+from .evaluations import Batch, EvaluationPass
+from .facts import Facts
 from .guard import Guard
 from .instruments import Instruments
 from .loop import Loop
 from .moment import Moment
 from .observe import new_observer, own_codes
+from .probe import Probes
+from .probe_list import new_probes
 from .record import METRIC_COLUMNS, STEP_COLUMNS, rank_directory, write_json_once
 from .run_info import rank, run_info, world_size
 from .steps import Steps
@@ -52,10 +55,12 @@ class Session:
         self.writer.declare("steps", STEP_COLUMNS)
         self.writer.declare("metrics", METRIC_COLUMNS)
         self.transfer = Transfer()
+        self.facts = Facts(self.emit, self.step_now)
         self.loop = Loop(self, self.transfer)
         self.steps = Steps(self)
         self.observer = new_observer()
         dynamo.skip(own_codes())
+        self.probes = Probes(new_probes(self), self.guard.protected)
         self.instruments = Instruments(self)
         self._handles: list[Any] = []
         self._roots: dict[int, weakref.ref[torch.nn.Module]] = {}
@@ -148,6 +153,7 @@ class Session:
         if not self.active:
             return
         self._take_out()
+        self.probes.tell("exiting")
         self.emit("detached", reason=reason)
         self.writer.stop(timeout_s=0.0)
         forget_modules()
@@ -169,8 +175,9 @@ class Session:
         if not self.writer.started:
             return
         self.write_info()
-        self.loop.flush_evaluations()
+        self.guard.protected(self.loop.flush_evaluations)
         self.transfer.finish(timeout_s=0.5)
+        self.probes.tell("exiting")
         self.emit("exiting")
         self.writer.stop()
 
@@ -230,7 +237,11 @@ class Session:
         return self.lines.here()
 
     def evaluated(self, finished: EvaluationPass, value: float) -> None:
-        self.steps.validation.evaluated(finished, value)
+        metric = self.steps.validation.evaluated(finished, value)
+        self.probes.tell("evaluated", finished, metric, value)
+
+    def evaluation_batch(self, batch: Batch) -> None:
+        self.probes.tell("evaluation_batch", batch)
 
     def epoch(self) -> int | None:
         return self.steps.validation.epoch()

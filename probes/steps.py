@@ -119,6 +119,7 @@ class Steps:
         now.reuse = known.reuse.at_step()
         with torch.no_grad():
             now.indices, now.norms = gradient_norms(known.parameters)
+        self._session.probes.tell("step_begins", known)
         known.began = time.perf_counter()
 
     def ends(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -144,6 +145,7 @@ class Steps:
         else:
             if now.reuse is not None:
                 self._report_reuse(known, now.reuse)
+            self._session.probes.tell("step_ended", known)
             probe_s = (self._session.guard.spent_s - self._spent_at_row) / max(1, self._steps_since_row)
             self.parameters.enter(known, list(self._known.values()))
             times = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": probe_s}
@@ -238,19 +240,17 @@ class Steps:
                 self._session.signals[signal] = "seen"
 
     def _report_reuse(self, known: Known, reuse: Reuse) -> None:
+        facts = self._session.facts
         if reuse.checked == 0 or 2 * reuse.reused < reuse.checked:
+            facts.absent("missing-zero-grad", known.index)
             return
-        known.reuse_seen += 1
-        if known.reuse_seen & (known.reuse_seen - 1):  # at the 1st, 2nd, 4th, 8th … time
-            return
-        self._session.emit(
-            "fact",
-            fact="missing-zero-grad",
+        facts.seen(
+            "missing-zero-grad",
+            known.index,
             optimizer=known.index,
             parameters_checked=reuse.checked,
             parameters_reused=reuse.reused,
             parameter=self.parameters.name_of(reuse.parameter) if reuse.parameter is not None else None,
             previous_step=known.steps - 1,
-            times=known.reuse_seen,
             where=reuse.where,
         )

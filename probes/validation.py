@@ -33,7 +33,8 @@ class Validation:
             self._train_sum += loss
             self._train_count += 1
 
-    def evaluated(self, finished: EvaluationPass, value: float) -> None:
+    def evaluated(self, finished: EvaluationPass, value: float) -> str:
+        """Record one finished pass and return the name of its metric."""
         session = self._session
         on_training_data = finished.loader is not None and finished.loader == session.loop.training_loader
         metric = finished.metric
@@ -63,6 +64,7 @@ class Validation:
         if not on_training_data and metric == finished.metric:
             self._train_sum, self._train_count = 0.0, 0
             self.standing = {"metric": metric, "value": value, "evaluation_step": finished.step}
+        return metric
 
     def epoch(self) -> int | None:
         """The main module's `epoch`, else the passes over the training loader after the first, when watched from the start."""

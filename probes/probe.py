@@ -1,0 +1,106 @@
+"""One thing that is observed, as a class of its own; and how the session tells all of them what the loop did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from .evaluations import Batch, EvaluationPass
+    from .instruments import Instruments
+    from .known import Known
+    from .session import Session
+
+
+class Probe:
+    """Told what the loop does, in the order in which it does it, on the thread that does it.
+
+    Only while the probes are awake (around observed steps, and while an evaluation runs); between two awake stretches nothing is
+    seen, and the next one begins with `awoke`. A method may raise: the guard swallows and records it, and the other probes are
+    told all the same. No method may wait for a device, draw random numbers or change anything of the loop's.
+    """
+
+    signals: tuple[str, ...] = ()
+    "Names of what this probe can see: each is `not visible` until `session.seen(name)`."
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def install(self, instruments: Instruments) -> None:
+        """Have further functions observed: `instruments.watch(function, start, end)` or `instruments.always(…)`."""
+
+    def awoke(self) -> None:
+        """Calls since the last one we were told of may have been missed."""
+
+    def loader_began(self, iterator: Any) -> None:
+        """A DataLoader's iterator is about to give its first batch."""
+
+    def batch_fetched(self, iterator: Any, data: Any) -> None:
+        """A DataLoader gave a batch."""
+
+    def forward_began(self, root: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        """A root module's forward, the outermost call."""
+
+    def forward_ended(self, root: torch.nn.Module, output: Any) -> None: ...
+
+    def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
+        """A function of torch.nn.functional that is a loss returned `output`; `values` are its arguments in their order."""
+
+    def backward_begins(self, root: Any) -> None:
+        """backward() of a tensor or of several."""
+
+    def backward_ended(self, root: Any) -> None: ...
+
+    def zeroed(self, optimizer: torch.optim.Optimizer | None, module: torch.nn.Module | None) -> None:
+        """zero_grad() of one of the two, just before it works."""
+
+    def scaled(self, scaler: torch.amp.GradScaler, output: Any, scaled: Any) -> None:
+        """GradScaler.scale() returned."""
+
+    def unscaled(self, scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
+        """GradScaler.unscale_() returned."""
+
+    def clipped(self, parameters: Any, limit: Any, norm: Any) -> None:
+        """clip_grad_norm_ (`norm` is the total before) or clip_grad_value_ (None) returned."""
+
+    def step_begins(self, known: Known) -> None:
+        """An optimizer's step(), gradients as it is about to use them; see known.parameters and session.loop.window."""
+
+    def step_ended(self, known: Known) -> None: ...
+
+    def mode_changed(self, root: torch.nn.Module, training: bool) -> None:
+        """train() or eval() is about to change a root module's mode. Told between awake stretches too."""
+
+    def evaluation_batch(self, batch: Batch) -> None:
+        """A batch turned out to belong to a validation pass."""
+
+    def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
+        """A validation pass ended, and its mean loss is on the host."""
+
+    def saved(self, function: str, path: str, saved: Any, event: dict[str, Any]) -> None:
+        """A checkpoint was written; `event` is what will be said of it and may be added to. Told between awake stretches too."""
+
+    def exiting(self) -> None:
+        """The program ends or the probes leave: the last moment to say something."""
+
+
+EVENTS = tuple(name for name in vars(Probe) if not name.startswith("_") and name not in ("install", "signals"))
+
+
+class Probes:
+    """All probes of a session."""
+
+    def __init__(self, probes: list[Probe], protect: Callable[..., None]) -> None:
+        self.all = probes
+        self._protect = protect
+        self._heard = {
+            event: tuple(getattr(probe, event) for probe in probes if getattr(type(probe), event) is not getattr(Probe, event))
+            for event in EVENTS
+        }
+
+    def tell(self, event: str, *values: Any) -> None:
+        """Call `event` of every probe that has it."""
+        for hear in self._heard[event]:
+            self._protect(hear, *values)
