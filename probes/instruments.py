@@ -94,6 +94,7 @@ class Instruments:
 
     def watch_late_modules(self, observer: Observer) -> None:
         """Modules that a program imports when it first needs them."""
+        self._session.probes.tell("late_modules", self)
         late = sys.modules.get("safetensors.torch")
         if late is not None and not self._safetensors:
             self._safetensors = True

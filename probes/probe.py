@@ -31,6 +31,9 @@ class Probe:
     def install(self, instruments: Instruments) -> None:
         """Have further functions observed: `instruments.watch(function, start, end)` or `instruments.always(…)`."""
 
+    def late_modules(self, instruments: Instruments) -> None:
+        """The program may have imported more (see sys.modules): have functions of those observed. At every observed step."""
+
     def awoke(self) -> None:
         """Calls since the last one we were told of may have been missed."""
 
