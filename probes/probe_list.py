@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .eval_grad import EvalWithGrad
+from .eval_mode import EvalInTrainMode
 from .probe import Probe
+from .retained import LossGraphRetained
+from .train_mode import TrainInEvalMode
 
 if TYPE_CHECKING:
     from .session import Session
 
-KINDS: tuple[type[Probe], ...] = ()
+KINDS: tuple[type[Probe], ...] = (
+    EvalInTrainMode,
+    TrainInEvalMode,
+    EvalWithGrad,
+    LossGraphRetained,
+)
 
 
 def new_probes(session: Session) -> list[Probe]:
