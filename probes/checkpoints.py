@@ -1,20 +1,42 @@
-"""What a save call wrote: the path, and whether an optimizer's state is in it. Nothing is read back."""
+"""What a save call wrote: the path, and what is in it at its top level. Nothing is read back, no value is waited for."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 MOST_KEYS = 30
+MOST_SCALARS = 12
+_PROGRESS = re.compile(r"step|iter|epoch|loss|acc|metric|score|best|perplexity|ppl|auc|f1|error", re.IGNORECASE)
+"""Names under which a loop keeps how far it was and how good."""
 
 
 def path_of(target: object) -> str | None:
-    """The file a save call wrote to; None for a buffer in memory."""
+    """The file a save call wrote to; None for a buffer in memory. Addresses of other storage stay as they are."""
     name = target if isinstance(target, (str, os.PathLike)) else getattr(target, "name", None)
     if not isinstance(name, (str, os.PathLike)):
         return None
     path = os.fspath(name)
-    return os.path.abspath(path) if isinstance(path, str) else os.path.abspath(os.fsdecode(path))
+    path = path if isinstance(path, str) else os.fsdecode(path)
+    return path if is_remote(path) else os.path.abspath(path)
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def contents_of(saved: object) -> dict[str, Any]:
+    """`keys`, `has_weights`, `has_optimizer` (null where it cannot be told), `scalars` of the top level."""
+    return {
+        "keys": keys_of(saved),
+        "has_weights": has_weights(saved),
+        "has_optimizer": has_optimizer(saved),
+        "scalars": scalars_of(saved),
+    }
 
 
 def keys_of(saved: object) -> list[str] | None:
@@ -23,13 +45,86 @@ def keys_of(saved: object) -> list[str] | None:
 
 
 def has_optimizer(saved: object) -> bool | None:
-    """Whether an optimizer's state_dict is among the values; None when the object is no dictionary."""
+    """Whether an optimizer's state is among the values; None when the object is no dictionary."""
     if not isinstance(saved, dict):
-        return None
-    return any(_is_optimizer_state(value) for value in [saved, *list(saved.values())[:MOST_KEYS]])
+        return False if isinstance(saved, torch.nn.Module) else None
+    return any(_is_optimizer_state(value) for value in [saved, *_values(saved)])
 
 
 def _is_optimizer_state(value: Any) -> bool:
     if isinstance(value, (list, tuple)) and value:
         value = value[0]
+    if isinstance(value, torch.optim.Optimizer):
+        return True
     return isinstance(value, dict) and "param_groups" in value and "state" in value
+
+
+def has_weights(saved: object) -> bool | None:
+    """Whether there are a model's weights in it; None when the object is of a kind unknown to us."""
+    if isinstance(saved, torch.nn.Module):
+        return True
+    return any(True for _ in weights_in(saved)) if isinstance(saved, dict) else None
+
+
+def weights_in(saved: object) -> Iterator[dict[str, Any]]:
+    """The state_dicts in a saved object, by name of parameter; an optimizer's, and states of random generators, are none."""
+    if not isinstance(saved, dict):
+        return
+    for value in [saved, *_values(saved)]:
+        if isinstance(value, torch.nn.Module):
+            yield dict(value.named_parameters())
+        elif isinstance(value, dict) and not _is_optimizer_state(value) and any(map(_is_weight, _values(value))):
+            yield value
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and (value.is_floating_point() or value.is_complex())
+
+
+def _values(saved: dict[Any, Any]) -> list[Any]:
+    return list(dict.values(saved))[:MOST_KEYS]
+
+
+def scalars_of(saved: object) -> dict[str, float]:
+    """Numbers at the top level, by key: the step, the epoch, the metric as the loop keeps them."""
+    found: dict[str, float] = {}
+    for key, value in list(dict.items(saved))[:MOST_KEYS] if isinstance(saved, dict) else []:
+        if _is_number_on_the_host(value):
+            value = value.item()
+        if type(value) in (int, float) and len(found) < MOST_SCALARS:
+            found[str(key)[:100]] = value
+    return found
+
+
+def _is_number_on_the_host(value: Any) -> bool:
+    if type(value) is torch.Tensor:
+        return value.dim() == 0 and value.device.type == "cpu"
+    return type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 1) == 0
+
+
+def tells_progress(scalars: dict[str, float], keys: list[str] | None) -> bool:
+    """Whether a step, an epoch or a metric is kept beside the weights."""
+    return any(_PROGRESS.search(key) for key in scalars) or any(key in ("trainer_state", "progress") for key in keys or [])
+
+
+def holds(saved: object, root: torch.nn.Module | None) -> bool:
+    """Whether the weights in it are those that `root` has now; False for a copy taken earlier, or one that cannot be compared."""
+    if root is None or not isinstance(saved, dict):
+        return True
+    for name, parameter in root.named_parameters():
+        if parameter.requires_grad and 1 < parameter.numel() <= 1_000_000 and type(parameter.data) is torch.Tensor:
+            name = name.removeprefix("module.").removeprefix("_orig_mod.")
+            same = [_same(weights[name], parameter) for weights in weights_in(saved) if name in weights]
+            return any(same) or not same
+    return True
+
+
+def _same(saved: Any, live: torch.Tensor) -> bool:
+    if not isinstance(saved, torch.Tensor) or saved.device != live.device:
+        return True  # brought to the host for saving, as most do
+    if saved.shape != live.shape or saved.dtype != live.dtype:
+        return True
+    if saved.data_ptr() == live.data_ptr():
+        return True
+    # The values of a GPU cannot be compared without waiting for it.
+    return live.device.type == "cpu" and torch.equal(saved.detach(), live.detach())

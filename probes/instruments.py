@@ -227,16 +227,16 @@ class Instruments:
     def checkpoint(self, function: str, target: object, saved: object) -> None:
         """`function` wrote `saved` to the file `target`."""
         path = checkpoints.path_of(target)
-        if path is None:
-            return
         session = self._session
+        if path is None:
+            session.probes.tell("buffered", saved)
+            return
         session.loop.end_evaluation()
         session.seen("checkpoints")
         event = {
             "path": path,
             "function": function,
-            "keys": checkpoints.keys_of(saved),
-            "has_optimizer": checkpoints.has_optimizer(saved),
+            **checkpoints.contents_of(saved),
             "where": session.user_line(),
             **session.steps.validation.standing,
         }

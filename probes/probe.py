@@ -85,6 +85,9 @@ class Probe:
     def saved(self, function: str, path: str, saved: Any, event: dict[str, Any]) -> None:
         """A checkpoint was written; `event` is what will be said of it and may be added to. Told between awake stretches too."""
 
+    def buffered(self, saved: Any) -> None:
+        """torch.save() into memory, or into a file without a name. Told between awake stretches too."""
+
     def exiting(self) -> None:
         """The program ends or the probes leave: the last moment to say something."""
 

@@ -123,8 +123,10 @@ EVENT_FIELDS = {
     "mode": "training: bool, where. The root module's train() or eval() changed it",
     "evaluation": "metric, value, batches, samples, training: bool, grad_enabled: bool, duration_s, epoch (or null), "
     "train_loss (mean since the evaluation before), where",
-    "checkpoint": "path, function, keys (list or null), has_optimizer: bool or null, metric, value (what stood then), "
-    "evaluation_step, bytes, where",
+    "checkpoint": "path, function, keys (list or null), has_weights and has_optimizer: bool or null, scalars: {key: number} of the top "
+    "level, metric, value (what stood then), evaluation_step, holds_step (whose weights: step, or null for those of an earlier copy), "
+    "overwrites: step of the save before to that path, or null, bytes, where",
+    "checkpoint_deleted": "path, saved_at_step. It was there after that save and is gone",
     "epoch": "epoch: int. The training loader was started again",
     "fact": "fact (an id of section B), times, key (which optimizer, loader or line, where there are several), where, and the numbers "
     "of its evidence. Written at the 1st, 2nd, 4th, 8th … time",
