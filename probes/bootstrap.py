@@ -19,6 +19,7 @@ ORDER = (
     "record where schedule writer observe dynamo guard moment transfer losses evaluations discover gradients reuse checkpoints "
     "run_info loop rows known parameters validation probe facts "
     "modes eval_mode train_mode eval_grad holders retained "
+    "updates "
     "probe_list instruments steps session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""

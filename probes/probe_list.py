@@ -9,6 +9,7 @@ from .eval_mode import EvalInTrainMode
 from .probe import Probe
 from .retained import LossGraphRetained
 from .train_mode import TrainInEvalMode
+from .updates import Updates
 
 if TYPE_CHECKING:
     from .session import Session
@@ -18,6 +19,7 @@ KINDS: tuple[type[Probe], ...] = (
     TrainInEvalMode,
     EvalWithGrad,
     LossGraphRetained,
+    Updates,
 )
 
 

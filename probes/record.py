@@ -7,6 +7,7 @@
     RUN/rank-R/steps.npy          STEP_COLUMNS, one row per observed optimizer step; between them rows with the loss alone
     RUN/rank-R/parameters-T.json  {"table": T, "first_step": n, "parameters": [{name, shape, dtype, optimizer, group}]}
     RUN/rank-R/gradients-T.npy    gradient_columns(P): step and one norm per parameter of table T, in its order
+    RUN/rank-R/updates-T.npy      update_columns(P): step, weight and update norm of each parameter of table T, more rarely
     RUN/rank-R/metrics/NAME.npy   METRIC_COLUMNS, one row per value
     RUN/rank-R/events.jsonl       one JSON object a line: time, step, kind and the fields in EVENT_FIELDS
     RUN/rank-R/detach             empty; whoever creates it asks the probe to leave
@@ -66,6 +67,12 @@ METRIC_COLUMNS: tuple[Column, ...] = (("step", "i8"), ("time", "f8"), ("value", 
 def gradient_columns(parameter_count: int) -> tuple[Column, ...]:
     """Columns of gradients-T.npy for a table of `parameter_count` parameters; a parameter without gradient is NaN."""
     return (("step", "i8"), ("norm", "f4", parameter_count))
+
+
+def update_columns(parameter_count: int) -> tuple[Column, ...]:
+    """Columns of updates-T.npy: 2-norm of the weights before a step, and of what it changed in them, both estimated from a sample
+    of the entries; NaN for a parameter that had no gradient at that step or cannot be sampled."""
+    return (("step", "i8"), ("weight_norm", "f4", parameter_count), ("update_norm", "f4", parameter_count))
 
 
 def machine_columns(gpu_count: int) -> tuple[Column, ...]:

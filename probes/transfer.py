@@ -27,7 +27,8 @@ class Transfer:
         self._buffers: dict[int, list[torch.Tensor]] = {}
 
     def submit(self, scalars: Sequence[torch.Tensor], deliver: Deliver, rare: bool = False) -> bool:
-        """`deliver(values)` once the 0-dim `scalars` (any devices, any real dtypes) are on the host; now if all are on the CPU.
+        """`deliver(values)` once the `scalars` (0-dim or vectors, any devices, any real dtypes) are on the host; now if all are on
+        the CPU.
 
         False, and no delivery, where that cannot be had without waiting: the device is far behind, or is of a kind unknown to
         us. A `rare` one is taken however far behind the device is.
@@ -43,8 +44,8 @@ class Transfer:
         if device.type != "cuda" or (len(self._waiting) >= WAITING_LIMIT and not rare):
             return False
         with torch.cuda.device(device):
-            stacked = torch.stack([s.detach().to(device, torch.float64, non_blocking=True) for s in scalars])
-            buffer = self._buffer(len(scalars))
+            stacked = _joined([s.detach().to(device, torch.float64, non_blocking=True) for s in scalars])
+            buffer = self._buffer(len(stacked))
             buffer.copy_(stacked, non_blocking=True)
             done: Any = torch.cuda.Event()
             done.record(torch.cuda.current_stream(device))
@@ -79,5 +80,12 @@ class Transfer:
 
 def _read_now(scalars: Sequence[torch.Tensor]) -> list[float]:
     if len(scalars) > 2 and len({s.dtype for s in scalars}) == 1:
-        return [float(v) for v in torch.stack(list(scalars)).tolist()]
-    return [float(s) for s in scalars]
+        return [float(v) for v in _joined(scalars).tolist()]
+    return [float(v) for s in scalars for v in s.reshape(-1).tolist()]
+
+
+def _joined(scalars: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One vector of them all."""
+    if any(map(torch.Tensor.dim, scalars)):
+        return torch.cat([s.reshape(-1) for s in scalars])
+    return torch.stack(list(scalars))
