@@ -17,9 +17,10 @@ PACKAGE = "_forgemon_probes"
 STATE = "_forgemon_probe"
 ORDER = (
     "record where schedule writer observe dynamo guard moment transfer losses evaluations discover gradients reuse checkpoints "
+    "asleep attention "
     "run_info loop rows known parameters validation probe facts "
-    "modes eval_mode train_mode eval_grad holders retained "
     "updates "
+    "modes eval_mode train_mode eval_grad holders retained "
     "probe_list instruments steps session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""

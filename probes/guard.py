@@ -7,86 +7,106 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import dynamo
 from .observe import new_observer
 
+if TYPE_CHECKING:
+    from .attention import Watched
+
 MOST_ERRORS = 8
+
+ASLEEP, LOSS, AWAKE = 0, 1, 2
+"""Modes. ASLEEP: of the watched functions only rare ones are observed, and a call of one wakes us. LOSS: a step of which the loss alone
+is wanted. AWAKE: an observed step, or an evaluation."""
 
 Report = Callable[[str, str, bool], None]
 """Place, message, and whether it has become too much."""
 
 
 class Guard:
-    """Wraps callbacks: silent in forked children, silent when switched off, and timed.
-
-    In steps that are observed (`full`) every callback runs. In those between, only what must see every step: the callbacks wrapped
-    with `always`, or the cheap `light` stand-in of one.
-    """
+    """Wraps callbacks: silent in forked children, silent when switched off, and timed."""
 
     def __init__(self, report: Report) -> None:
         self.active = False
-        self.full = True
+        self.mode = AWAKE
+        self.step = 0
+        "Optimizer steps so far."
         self.pid = os.getpid()
         self.spent_s = 0.0
-        "Seconds spent in callbacks so far, an estimate for those that were skipped included."
-        self._skip_s = 0.0
+        "Seconds spent in callbacks so far, and in what calls them."
+        self.rouse: Callable[[Watched], bool] = lambda watched: True
+        "Called when a watched function is called while asleep; whether its callback is to run."
+        self.overhead_s = 0.0
+        "What a call of a callback costs beside the callback."
         self._report = report
         self._errors: dict[str, int] = {}
 
     def __call__(
-        self, callback: Callable[..., None], *, always: bool = False, light: Callable[..., None] | None = None
+        self,
+        callback: Callable[..., None],
+        *,
+        always: bool = False,
+        light: Callable[..., None] | None = None,
+        watched: Watched | None = None,
     ) -> Callable[..., None]:
+        """`always`: whatever the mode. `light`: what is called instead in mode LOSS. `watched`: the function it belongs to."""
         clock, getpid = time.perf_counter, os.getpid
-        stand_in = callback if always else light
         modules, compile_with = sys.modules, dynamo.switch()
 
         def guarded(*values: Any) -> None:
             if not self.active or getpid() != self.pid:
                 return
-            chosen = callback
-            if not self.full:
-                if stand_in is None:
-                    self.spent_s += self._skip_s
-                    return
-                chosen = stand_in
             began = clock()
+            chosen = callback
             compiling = compile_with is not None and "torch._dynamo" in modules
             compiler = compile_with(None) if compiling and compile_with is not None else None
             try:
+                if not always:
+                    if self.mode == LOSS and light is not None:
+                        chosen = light
+                    elif self.mode != AWAKE and (watched is None or not self.rouse(watched)):
+                        return
+                    if watched is not None:
+                        watched.called(self.step)
                 chosen(*values)
             except Exception as error:
                 self._swallow(chosen, error)
             finally:
                 if compiling and compile_with is not None:
                     compile_with(compiler)
-            self.spent_s += clock() - began
+                self.spent_s += clock() - began + self.overhead_s
 
         guarded._torchdynamo_disable = True  # type: ignore[attr-defined]
         dynamo.skip([guarded.__code__])
         return guarded
 
     def calibrate(self, calls: int = 500) -> None:
-        """Measure what a skipped callback costs on this machine, the shim before it included."""
+        """Measure what the call of a callback costs on this machine beside the callback itself."""
 
         def probe(value: int) -> int:
             return value
 
         clock, observer = time.perf_counter, new_observer()
-        began = clock()
-        for number in range(calls):
-            probe(number)
-        plain_s = clock() - began
-        active, full, self.active, self.full = self.active, self.full, True, False
-        observer.observe(probe, self(lambda values: None))
-        began = clock()
-        for number in range(calls):
-            probe(number)
-        took_s = clock() - began
+        plain_s = watched_s = float("inf")
+        active, self.active, mode, self.mode = self.active, True, self.mode, AWAKE
+        inside_s = 0.0
+        for is_watched in (False, True):
+            if is_watched:
+                observer.observe(probe, self(lambda values: None))
+            for _ in range(3):
+                before_s, began = self.spent_s, clock()
+                for number in range(calls):
+                    probe(number)
+                took_s = clock() - began
+                if is_watched and took_s < watched_s:
+                    watched_s, inside_s = took_s, self.spent_s - before_s
+                elif not is_watched:
+                    plain_s = min(plain_s, took_s)
         observer.remove()
-        self.active, self.full, self.spent_s = active, full, 0.0
-        self._skip_s = max(0.0, took_s - plain_s) / calls
+        self.active, self.mode, self.spent_s = active, mode, 0.0
+        self.overhead_s = max(0.0, watched_s - plain_s - inside_s) / calls
 
     def protected(self, function: Callable[..., None], *values: Any) -> None:
         """Call once, swallowing what it raises."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from . import checkpoints
-from .losses import CRITERIA
+from .losses import CRITERIA, note_loss, plain_tensor
 from .observe import Observer, parameter_names, unwrap
 
 if TYPE_CHECKING:
@@ -49,45 +49,41 @@ class Instruments:
         return dict.fromkeys(names, "not visible")
 
     def watch(self, function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> bool:
-        """Observe `function` while awake: `start(values)`, `end(values, result)`; `values` are its arguments in their order."""
-        guard = self._session.guard
-        return self._session.observer.observe(function, guard(start) if start else None, guard(end) if end else None)
+        """Observe `function`: `start(values)`, `end(values, result)`; `values` are its arguments in their order.
+
+        Between observed steps a call wakes the probes if it is rare; one that every step makes is not seen then.
+        """
+        return self._session.attention.watch(function, start, end)
 
     def always(self, function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> bool:
-        """Observe `function` at every step: for calls that are rare."""
-        wrapped = [self._session.guard(callback, always=True) if callback else None for callback in (start, end)]
-        return self._session.observer.observe(function, *wrapped)
+        """Observe `function` at every step, without waking: for calls that are rare by nature."""
+        return self._session.attention.always(function, start, end)
 
     def install(self, observer: Observer) -> None:
         session, loop = self._session, self._session.loop
         guard = session.guard
 
         watch, always, tell = self.watch, self.always, session.probes.tell
-        observer.observe(
-            torch.autograd.backward,
-            guard(self._backward_began, light=self._backward_lightly),
-            guard(self._backward_ended),
-        )
-        observer.observe(
-            _BaseDataLoaderIter.__next__,
-            guard(lambda values: loop.fetch_began()),
-            guard(self._fetched, light=self._fetched_lightly),
-        )
-        always(torch.optim.Optimizer._optimizer_step_code, lambda values: session._moment.between_hooks())
+        watched = session.attention.watch
+        watched(torch.autograd.backward, self._backward_began, self._backward_ended, light=(self._backward_lightly, None))
+        watch(_BaseDataLoaderIter.__next__, lambda values: loop.fetch_began(), self._fetched)
+        watch(torch.utils.data.DataLoader.__iter__, None, lambda values, result: tell("loader_began", result))
+        for context in (torch.no_grad, torch.inference_mode):
+            watch(context.__enter__, lambda values: None)  # a validation pass may begin with it alone
         watch(torch.optim.Optimizer.zero_grad, self._zeroed)
         watch(torch.nn.Module.zero_grad, self._module_zeroed)
-        always(torch.nn.Module.train, self._mode_changed)
+        watch(torch.nn.Module.train, self._mode_changed)
         watch(torch.nn.utils.clip_grad_norm_, None, self._clipped)
         watch(torch.nn.utils.clip_grad_value_, None, self._clipped_by_value)
         always(torch.save, None, self._saved)
         always(torch.compile, lambda values: self._leave_forwards())
-        watch(torch.amp.GradScaler.scale, None, self._scaled)
+        watched(torch.amp.GradScaler.scale, None, self._scaled, light=(None, self._scaled_lightly))
         watch(torch.amp.GradScaler.unscale_, None, self._unscaled)
-        watch(torch.utils.data.DataLoader.__iter__, None, lambda values, result: tell("loader_began", result))
         for name in CRITERIA:
             function = getattr(F, name, None)
             if function is not None:
-                observer.observe(function, None, self._criterion(name, function))
+                returned, lightly = self._criterion(name, function)
+                watched(function, None, returned, light=(None, lightly))
         for probe in session.probes.all:
             guard.protected(probe.install, self)
         self.watch_late_modules(observer)
@@ -121,13 +117,13 @@ class Instruments:
                 session.probes.tell("forward_ended", values[0], output)
 
         found = unwrap(forward)
-        if found is not None and observer.observe(found, session.guard(began), session.guard(ended)):
+        if found is not None and self.watch(found, began, ended):
             self._forwards.append(found)
 
     def _leave_forwards(self) -> None:
         """torch.compile() is about to read code: it must find the program's own."""
         for forward in self._forwards:
-            self._session.observer.forget(forward)
+            self._session.attention.forget(forward)
         self._forwards.clear()
 
     def _backward_began(self, values: tuple[Any, ...]) -> None:
@@ -136,11 +132,7 @@ class Instruments:
         self._session.probes.tell("backward_begins", values[0])
 
     def _backward_lightly(self, values: tuple[Any, ...]) -> None:
-        loop = self._session.loop
-        if loop.backward_lightly():
-            loop.backward_began(values[0])
-        elif loop.wants_loss:
-            loop.note_loss(values[0])
+        self._session.loop.note_loss(values[0])
 
     def _backward_ended(self, values: tuple[Any, ...], _: Any) -> None:
         self._session.loop.backward_ended()
@@ -152,11 +144,6 @@ class Instruments:
         self._session.loop.fetch_ended(values[0], batch)
         self._note_epoch(before)
         self._session.probes.tell("batch_fetched", values[0], batch)
-
-    def _fetched_lightly(self, values: tuple[Any, ...], batch: Any) -> None:
-        before = self._session.loop.passes_over_training_data
-        self._session.loop.fetched_lightly(values[0])
-        self._note_epoch(before)
 
     def _note_epoch(self, before: int) -> None:
         if self._session.loop.passes_over_training_data != before:
@@ -202,7 +189,11 @@ class Instruments:
         self._session.steps.rewritten()
         self._session.probes.tell("unscaled", values[0], values[1])
 
-    def _criterion(self, name: str, function: Any) -> Callable[[tuple[Any, ...], Any], None]:
+    def _scaled_lightly(self, values: tuple[Any, ...], result: Any) -> None:
+        self._session.loop.scaled(values[1], result)
+
+    def _criterion(self, name: str, function: Any) -> tuple[Callable[..., None], Callable[..., None]]:
+        """What is called when the criterion returns, and what in a step of which the loss alone is wanted."""
         names = parameter_names(function)
         position = names.index("reduction") if "reduction" in names else -1
         session = self._session
@@ -213,10 +204,10 @@ class Instruments:
             session.probes.tell("criterion", name, reduction, values, output)
 
         def lightly(values: tuple[Any, ...], output: Any) -> None:
-            if session.loop.criterion_lightly(output):
-                returned(values, output)
+            if not session.steps.root_is_the_loss and plain_tensor(output) and output.numel() == 1:
+                note_loss(output)
 
-        return session.guard(returned, light=lightly)
+        return returned, lightly
 
     def _saved(self, values: tuple[Any, ...], _: Any) -> None:
         self.checkpoint("torch.save", values[1], values[0])

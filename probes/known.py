@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 
 import torch
 
@@ -16,15 +17,19 @@ Parameters = list[torch.Tensor]
 class Known:
     """One optimizer we have met."""
 
-    def __init__(self, index: int, optimizer: torch.optim.Optimizer, steps_so_far: int) -> None:
+    def __init__(
+        self, index: int, optimizer: torch.optim.Optimizer, steps_so_far: int, gone: Callable[[object], None] | None = None
+    ) -> None:
         self.index = index
-        self.optimizer = weakref.ref(optimizer)
+        self.optimizer = weakref.ref(optimizer, gone)
         self.counted = discover.own_step_count(optimizer)
         # One that comes when others have long been stepping takes their place (models rebuilt, a later phase) and counts on.
         self.steps = self.counted or (steps_so_far if steps_so_far > 1 else 0)
         self.last_end = NAN
         self.began = 0.0
         self.now = Observation()
+        self.evaluates_again = False
+        "Whether its closure goes over one batch several times a step (LBFGS)."
         self.refresh(optimizer)
 
     def recount(self, optimizer: torch.optim.Optimizer) -> None:
@@ -43,9 +48,11 @@ class Known:
 class Observation:
     """What the pre-hook of one step measured."""
 
-    __slots__ = ("indices", "norms", "reuse", "window")
+    __slots__ = ("closure", "indices", "norms", "reuse", "window")
 
     def __init__(self) -> None:
+        self.closure = False
+        "Whether forward and backward ran inside step(), so that the gradients of its beginning say nothing."
         self.window: Window | None = None
         self.reuse: Reuse | None = None
         self.indices: list[int] = []

@@ -42,6 +42,7 @@ class Window:
         "backward_s",
         "backwards",
         "clipped_norm",
+        "complete",
         "data_s",
         "evaluation_s",
         "forward_s",
@@ -62,6 +63,23 @@ class Window:
         self.loss_scale = NAN
         self.clipped_norm: torch.Tensor | float | None = None
         self.training: bool | None = None
+        self.complete = True
+        "Whether every call since the last step was seen."
+
+    def take(self, inner: Window) -> None:
+        """Add what happened inside step(). Several evaluations of one batch (LBFGS) count once, with the loss of the first."""
+        again = inner.backwards if not self.backwards else 1
+        self.losses += inner.losses if again == 1 else inner.losses[:1]
+        self.samples = _plus(self.samples, inner.samples / again)
+        self.backwards += 1 if again > 1 else inner.backwards
+        self.backward_s += inner.backward_s
+        self.data_s = _plus(self.data_s, inner.data_s)
+        self.forward_s = _plus(self.forward_s, inner.forward_s)
+        self.evaluation_s += inner.evaluation_s
+        if inner.clipped_norm is not None:
+            self.clipped_norm = inner.clipped_norm
+        if inner.training is not None:
+            self.training = inner.training
 
 
 class Loop:
@@ -72,10 +90,6 @@ class Loop:
         self._transfer = transfer
         self._clock = clock
         self.window = Window()
-        self.wants_loss = False
-        "Whether the loss of this step is wanted though it is not observed."
-        self.ungone_back = 0
-        "Losses with a graph since the last backward(), counted between observed steps: two of them are a validation pass."
         self.training_loader: int | None = None
         self.passes_over_training_data = 0
         "Passes begun after the one in which the training loader was first seen."
@@ -86,6 +100,8 @@ class Loop:
         "The loader that gave the newest batch."
         self._pending: list[Batch] = []
         self._evaluation: EvaluationPass | None = None
+        self._blind = False
+        "Whether an evaluation may have begun before we looked: nothing is said of it."
         self._fetch_began = 0.0
         self._forward_began = 0.0
         self._forward_depth = 0
@@ -166,6 +182,7 @@ class Loop:
     def backward_began(self, root: Any) -> None:
         self._decide()
         self.end_evaluation()
+        self._blind = False
         window = self.window
         window.backwards += 1
         loss = loss_of_root(root)
@@ -179,21 +196,11 @@ class Loop:
 
     # Between observed steps
 
-    def fetched_lightly(self, iterator: Any) -> None:
-        self._loader = id(iterator._index_sampler)
-        self._note_pass(iterator)
-
-    def criterion_lightly(self, output: Any) -> bool:
-        """Whether this loss belongs to a validation pass and must be seen in full."""
-        if type(output) is torch.Tensor and output.requires_grad:
-            self.ungone_back += 1
-            return self.ungone_back > 1
-        return True
-
-    def backward_lightly(self) -> bool:
-        """Whether a validation pass ends here and must be seen in full."""
-        self.ungone_back = 0
-        return self._evaluation is not None or bool(self._pending)
+    def roused(self, blind: bool = False) -> None:
+        """Woken in the middle of a step; `blind` when not by a call but because no step came for long."""
+        self.new_window()
+        self.window.complete = False
+        self._blind = blind
 
     def note_loss(self, root: Any) -> None:
         """The loss of a step that is not observed otherwise."""
@@ -206,8 +213,14 @@ class Loop:
         """Hand over what happened since the last step and begin anew."""
         window, self.window = self.window, Window()
         self._forward_depth = 0
-        self.ungone_back = 0
         return window
+
+    def awoke(self) -> None:
+        """What was open when we fell asleep is over."""
+        self._batch = None
+        self._pending = []
+        self._evaluation = None
+        self._fetch_began = 0.0
 
     def end_evaluation(self) -> None:
         """Close a validation pass: training goes on, a checkpoint is saved, or the program ends."""
@@ -248,6 +261,8 @@ class Loop:
 
     def _evaluate(self, batch: Batch) -> None:
         now = self._clock()
+        if self._blind:
+            return
         if self._evaluation is not None and self._evaluation.loader != batch.loader:
             self.end_evaluation()
         if self._evaluation is None:

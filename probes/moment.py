@@ -17,7 +17,9 @@ STEP_WRAPPER_FILE = "optim/optimizer.py"
 class Moment:
     """Runs things now if that is safe, else at the next safe moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, arm: Callable[[], None], disarm: Callable[[], None]) -> None:
+        """`arm()` is to see to it that the next step calls `between_hooks`, until `disarm()`."""
+        self._arm, self._disarm = arm, disarm
         self._deferred: list[Callable[[], None]] = []
         self._pending: list[Any] = []
 
@@ -25,6 +27,7 @@ class Moment:
         """Now, or between the hooks of the step that runs (see `between_hooks`); whether it was now."""
         if step_running():
             self._deferred.append(action)
+            self._arm()
             return False
         action()
         return True
@@ -32,6 +35,7 @@ class Moment:
     def between_hooks(self) -> None:
         """Called where a step has left the loop over its pre-hooks and not yet entered that over its post-hooks."""
         deferred, self._deferred = self._deferred, []
+        self._disarm()
         for action in deferred:
             action()
 

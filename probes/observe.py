@@ -29,6 +29,12 @@ class Observer(Protocol):
     def forget(self, function: Any) -> None:
         """Stop to observe one function."""
 
+    def suspend(self, function: types.FunctionType) -> None:
+        """Leave one function as it was found until `resume`: a call of it then costs nothing. A call under way still returns."""
+
+    def resume(self, function: types.FunctionType) -> None:
+        """Observe a suspended function again."""
+
     def remove(self) -> None:
         """Stop to observe every function and leave each as it was found."""
 
@@ -84,6 +90,16 @@ class CodeObserver:
             original, shim = self._swapped.pop(found)
             if found.__code__ is shim:  # somebody else may have swapped it since: then ours is no longer in the way
                 found.__code__ = original
+
+    def suspend(self, function: types.FunctionType) -> None:
+        original, shim = self._swapped[function]
+        if function.__code__ is shim:
+            function.__code__ = original
+
+    def resume(self, function: types.FunctionType) -> None:
+        original, shim = self._swapped[function]
+        if function.__code__ is original:
+            function.__code__ = shim
 
     def remove(self) -> None:
         for function in list(self._swapped):
@@ -171,6 +187,7 @@ class MonitoringObserver:
     def __init__(self) -> None:
         self._monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
         self._callbacks: dict[types.CodeType, tuple[OnStart | None, OnReturn | None]] = {}
+        self._events: dict[types.CodeType, int] = {}
         free = [i for i in (4, 3, 5, 0, 1, 2) if self._monitoring.get_tool(i) is None]
         if not free:
             raise RuntimeError("no free sys.monitoring tool id")
@@ -187,6 +204,7 @@ class MonitoringObserver:
         events = self._monitoring.events
         wanted = (events.PY_START if on_start else 0) | (events.PY_RETURN if on_return else 0)
         self._callbacks[found.__code__] = (on_start, on_return)
+        self._events[found.__code__] = wanted
         self._monitoring.set_local_events(self._tool, found.__code__, wanted)
         return True
 
@@ -194,11 +212,19 @@ class MonitoringObserver:
         found = unwrap(function)
         if found is not None and self._callbacks.pop(found.__code__, None) is not None:
             self._monitoring.set_local_events(self._tool, found.__code__, 0)
+            del self._events[found.__code__]
+
+    def suspend(self, function: types.FunctionType) -> None:
+        self._monitoring.set_local_events(self._tool, function.__code__, 0)
+
+    def resume(self, function: types.FunctionType) -> None:
+        self._monitoring.set_local_events(self._tool, function.__code__, self._events[function.__code__])
 
     def remove(self) -> None:
         for code in list(self._callbacks):
             self._monitoring.set_local_events(self._tool, code, 0)
         self._callbacks.clear()
+        self._events.clear()
         events = self._monitoring.events
         for event in (events.PY_START, events.PY_RETURN):
             self._monitoring.register_callback(self._tool, event, None)

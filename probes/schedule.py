@@ -1,77 +1,122 @@
-"""Which steps are observed in full, so that the probes stay within their budget. A function of measured costs alone."""
+"""Which steps are observed, so that the probes stay within their budget. A ledger of measured costs alone."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 FIRST_STEPS = 32
-"""Steps observed in full at first: a person who attaches wants to see numbers, and a fault shows early."""
-LONGEST_INTERVAL = 1000
+"""Steps observed in full at first: a person who attaches wants to see numbers, and a fault shows early. Beyond the budget."""
+LONGEST_SLEEP = 1000
 BURST = 2
 """Neighbouring steps observed together: whether a step reuses gradients shows only beside the step before it."""
-LOSS_SHARE = 0.5
-"""Part of the budget that rows with the loss alone may take."""
+LOSS_SHARE = 0.4
+"""Part of the budget for rows with the loss alone."""
 SMOOTHING = 0.1
 
 
-class Schedule:
-    """Observes `BURST` neighbouring steps out of every `interval`; the interval follows from what steps and callbacks take.
+class Plan(NamedTuple):
+    """What comes after a step."""
 
-    `budget` is the share of step time that may be spent in the probes; 0 or less observes every step.
+    asleep: int
+    "Steps not to look at."
+    loss_only: bool
+    "Whether of the step after them the loss alone is wanted."
+
+
+OBSERVE = Plan(0, False)
+
+
+class Schedule:
+    """Bursts of observed steps and, between them, rows with the loss alone, as far as the budget allows.
+
+    `budget` is the share of time that may be spent in the probes; 0 or less observes every step.
     """
 
     def __init__(self, budget: float) -> None:
         self.budget = budget
-        self.interval = 1
-        self._seen = 0
-        self._since = 0
-        self._step_s = 0.0
-        self._light_s = 0.0
-        self._full_s = 0.0
-        self._loss_s = 0.0
-        self._since_loss = 0
+        self._observed = 0
+        self._in_burst = 0
+        self._income_s = 0.0
+        self._full = _Account()
+        self._loss = _Account()
 
-    def wants_loss(self) -> bool:
-        """Whether a step that is not observed should still give its loss; asked once for each such step."""
-        self._since_loss += 1
-        allowed = LOSS_SHARE * self.budget * self._step_s
-        if self._since_loss * allowed < self._loss_s:
-            return False
-        self._since_loss = 0
-        return True
+    def after_observed(self, elapsed_s: float, steps: int, spent_s: float) -> Plan:
+        """An observed step ended. `elapsed_s`, `steps` and `spent_s` (in the probes): since the plan before."""
+        self._observed += 1
+        self._full.note(spent_s)
+        if self.budget <= 0 or self._observed < FIRST_STEPS:
+            self._earn(elapsed_s, steps, spent_s, forgiven=True)
+            return OBSERVE
+        self._full.credit_s -= spent_s
+        self._earn(elapsed_s, steps, spent_s)
+        self._in_burst += 1
+        if self._in_burst < BURST:
+            return OBSERVE
+        self._in_burst = 0
+        return self._plan()
 
-    def loss_row_took(self, probe_s: float) -> None:
-        """What a step with a row of its loss alone cost."""
-        self._loss_s = _mean(self._loss_s, probe_s)
+    def after_loss(self, elapsed_s: float, steps: int, spent_s: float) -> Plan:
+        """A step ended of which the loss alone was wanted."""
+        self._loss.note(spent_s)
+        self._loss.credit_s -= spent_s
+        self._earn(elapsed_s, steps, spent_s)
+        return self._plan()
 
-    def next_is_observed(self, step_s: float, probe_s: float, observed: bool) -> bool:
-        """Note what the step that just ended took, the probes' part of it included, and say whether to observe the next."""
-        self._seen += 1
-        self._since += 1
-        self._step_s = _mean(self._step_s, max(step_s - probe_s, 0.0))
-        if observed:
-            self._full_s = _mean(self._full_s, probe_s)
-        else:
-            self._light_s = _mean(self._light_s, probe_s)
-        if self.budget <= 0 or self._seen <= FIRST_STEPS:
-            self._since = BURST
-            return True
-        self.interval = self._affordable_interval()
-        if self._since >= self.interval:
-            self._since = 0
-        return self._since < BURST
+    def after_roused(self, elapsed_s: float, steps: int, spent_s: float) -> Plan:
+        """A step ended in the middle of which a rare call had woken the probes: nobody planned its cost."""
+        self._earn(elapsed_s, steps, spent_s, unplanned_s=spent_s)
+        return self._plan()
 
-    def _affordable_interval(self) -> int:
-        """Smallest k >= BURST with (BURST * full + (k - BURST) * light) / (k * step) <= budget; 1 where all can be observed."""
-        allowed = self.budget * self._step_s
-        if self._full_s <= allowed:
-            return 1
-        spare = allowed - self._light_s
-        extra = BURST * (self._full_s - self._light_s)
-        if extra >= spare * LONGEST_INTERVAL:
-            return LONGEST_INTERVAL
-        # Odd, so that it does not fall in step with epochs and other cycles of the loop, which are mostly even.
-        return max(BURST + 1, math.ceil(extra / spare)) | 1
+    def _earn(
+        self,
+        elapsed_s: float,
+        steps: int,
+        spent_s: float,
+        unplanned_s: float = 0.0,
+        forgiven: bool = False,
+    ) -> None:
+        income_s = self.budget * max(0.0, elapsed_s - spent_s) - unplanned_s
+        self._income_s = _mean(self._income_s, income_s / max(1, steps))
+        if forgiven:
+            return
+        unused_s = self._loss.earn(LOSS_SHARE * income_s)
+        self._full.earn((1 - LOSS_SHARE) * income_s + unused_s)
+
+    def _plan(self) -> Plan:
+        full = self._full.steps_until(BURST, (1 - LOSS_SHARE) * self._income_s)
+        loss = self._loss.steps_until(1, LOSS_SHARE * self._income_s)
+        if loss < full:
+            return Plan(loss, True)
+        # Odd, so that bursts do not fall in step with epochs and other cycles of the loop, which are mostly even.
+        return Plan(min(full | 1, LONGEST_SLEEP), False) if full else OBSERVE
+
+
+class _Account:
+    """What one kind of step costs, and what may be spent on it by now."""
+
+    def __init__(self) -> None:
+        self.cost_s = 0.0
+        self.credit_s = 0.0
+
+    def note(self, spent_s: float) -> None:
+        self.cost_s = _mean(self.cost_s, spent_s)
+
+    def earn(self, income_s: float) -> float:
+        """Add to the credit; returns what it cannot hold, so that no fortune is gathered over a pause and spent at once."""
+        total_s = self.credit_s + income_s
+        self.credit_s = min(total_s, 2 * BURST * self.cost_s)
+        return total_s - self.credit_s
+
+    def steps_until(self, bought: int, income_s: float) -> int:
+        """Steps until `bought` of it can be paid for."""
+        missing_s = bought * self.cost_s - self.credit_s
+        if missing_s <= 0:
+            return 0
+        if missing_s >= LONGEST_SLEEP * income_s:
+            self.credit_s = min(0.0, max(self.credit_s, -LONGEST_SLEEP * max(0.0, income_s)))
+            return LONGEST_SLEEP
+        return math.ceil(missing_s / income_s)
 
 
 def _mean(old: float, new: float) -> float:

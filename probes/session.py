@@ -15,9 +15,10 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from . import discover, dynamo
+from .attention import Attention
 from .evaluations import Batch, EvaluationPass
 from .facts import Facts
-from .guard import Guard
+from .guard import ASLEEP, Guard
 from .instruments import Instruments
 from .loop import Loop
 from .moment import Moment
@@ -32,6 +33,8 @@ from .where import Line, UserLines, describe
 from .writer import Writer, event
 
 PROGRESS_S = 5.0
+QUIET_S = 1.0
+"""Without a step for so long the probes wake: a step that long is observed always, so this is no ordinary one."""
 
 
 class Session:
@@ -46,7 +49,8 @@ class Session:
         self.signals: dict[str, str] = {}
         self._said_signals: dict[str, str] = {}
         self._progress = (0, time.monotonic())
-        self._moment = Moment()
+        self._quiet = (0, time.monotonic())
+        self._moment = Moment(self._arm_moment, self._disarm_moment)
         self.guard = Guard(self._failed)
         self.lines = UserLines(os.path.dirname(os.path.abspath(config["probes_dir"] + "/x")), os.path.dirname(torch.__file__))
         self.writer = Writer(
@@ -59,6 +63,7 @@ class Session:
         self.loop = Loop(self, self.transfer)
         self.steps = Steps(self)
         self.observer = new_observer()
+        self.attention = Attention(self.guard, self.observer, self.roused, self.step_now)
         dynamo.skip(own_codes())
         self.probes = Probes(new_probes(self), self.guard.protected)
         self.instruments = Instruments(self)
@@ -87,6 +92,7 @@ class Session:
             self.steps.know(optimizer)
         self.know_roots(roots)
         self.guard.calibrate()
+        self.steps.calibrate()
         self.active = self.guard.active = True
         self.instruments.install(self.observer)
         if not self._moment.when_no_step_runs(self._hook_steps):
@@ -135,10 +141,36 @@ class Session:
         self.writer.file(os.path.join("..", "run.json"), lambda path: write_json_once(os.path.normpath(path), info))
 
     def _hook_steps(self) -> None:
-        self._handles = [
-            register_optimizer_step_pre_hook(self.guard(self.steps.begins)),
-            register_optimizer_step_post_hook(self.guard(self.steps.ends, always=True)),
-        ]
+        before, after = self.steps.hooks()
+        self._handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
+
+    def _arm_moment(self) -> None:
+        """Observe what every step calls between its hooks; only while something waits for that."""
+        self.attention.always(torch.optim.Optimizer._optimizer_step_code, lambda values: self._moment.between_hooks())
+
+    def _disarm_moment(self) -> None:
+        self.attention.forget(torch.optim.Optimizer._optimizer_step_code)
+
+    def roused(self, blind: bool = False) -> None:
+        """Woken in the middle of a step: by a rare call, or `blind` because no step came for long."""
+        self.loop.awoke()
+        self.loop.roused(blind)
+        self.steps.roused()
+        self.probes.tell("awoke")
+
+    def pause(self) -> None:
+        """Take everything out of the loop's way; budget and what is known stay. Not from inside an optimizer step."""
+        self.active = self.guard.active = False
+        for handle in self._handles:
+            handle.remove()
+        self.attention.leave_all()
+
+    def resume(self) -> None:
+        """Put everything in again after `pause()`."""
+        self.active = self.guard.active = True
+        self._hook_steps()
+        self.attention.resume_all()
+        self.steps.resumed()
 
     def request_detach(self, reason: str = "asked to") -> None:
         """Leave at the next moment that is safe; from any thread."""
@@ -277,11 +309,21 @@ class Session:
         if self.active and os.path.exists(os.path.join(self.writer.directory, "detach")):
             self.request_detach()
         now = time.monotonic()
+        self._wake_when_quiet(now)
         activity, since = self._progress
         if now - since > PROGRESS_S:
             if self.loop.activity != activity and self.active:
                 self.emit("progress", batches=self.loop.activity - activity)
             self._progress = (self.loop.activity, now)
+
+    def _wake_when_quiet(self, now: float) -> None:
+        """No step for long while asleep: what goes on instead shall be seen, were it only that something goes on."""
+        step, since = self._quiet
+        if self.guard.mode != ASLEEP or self.steps.step != step:
+            self._quiet = (self.steps.step, now)
+        elif now - since > QUIET_S and self.active:
+            self._quiet = (step, now)
+            self._moment.on_main_thread(lambda: self.guard.protected(self.steps.wake_blind))
 
     def _writer_failed(self, error: Exception) -> None:
         self.guard.swallow("Writer", error)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import discover
+from .asleep import Asleep, Mark
 from .gradients import gradient_norms
+from .guard import ASLEEP, AWAKE, LOSS
 from .known import Known, Observation, layout_of
 from .loop import NAN, Window
 from .parameters import Parameters
 from .reuse import Reuse
 from .rows import Row
-from .schedule import Schedule
+from .schedule import OBSERVE, Schedule
 from .validation import Validation
 
 if TYPE_CHECKING:
     from .session import Session
+
+Hook = Callable[[torch.optim.Optimizer, Any, Any], None]
 
 MOST_STEPS_OF_OTHERS = 50
 """Steps of other optimizers in a row after which the main one is taken to rest."""
@@ -33,27 +37,36 @@ class Steps:
         self._session = session
         self.step = 0
         self.schedule = Schedule(float(session.config.get("budget", 0.01)))
+        self._asleep = Asleep()
         self.parameters = Parameters(session)
         self.validation = Validation(session)
-        self._known: weakref.WeakKeyDictionary[torch.optim.Optimizer, Known] = weakref.WeakKeyDictionary()
+        self._known: dict[int, Known] = {}
+        "By the optimizer's id, while it lives."
         self._count = 0
         self._main: Known | None = None
         self._root: weakref.ref[torch.nn.Module] | None = None
-        self._steps_since_row = 0
-        self._root_is_the_loss = True
-        "Between observed steps a criterion is not noted, so the loss shows only where backward() gets it as it is."
-        self._spent_at_row = 0.0
-        self._spent_at_step = 0.0
+        self.root_is_the_loss = True
+        "Whether backward() gets the loss as it is, neither scaled nor divided."
+        self._row = Mark()
+        "At the last full row."
+        self._plan = Mark()
+        "At the last decision of what to look at next."
         self._steps_of_others = 0
         self.ends_a_step_begun_before_us = False
         "The hooks came in between those of a step: its end is not to be counted, its own count may have risen already."
 
+    def calibrate(self) -> None:
+        """Measure what sleeping costs on this machine."""
+        self._asleep.calibrate()
+
     # Optimizers and parameters
 
     def know(self, optimizer: torch.optim.Optimizer) -> Known:
-        known = self._known.get(optimizer)
+        known = self._known.get(id(optimizer))
         if known is None:
-            known = self._known[optimizer] = Known(self._count, optimizer, self.step)
+            identity, forget = id(optimizer), self._forget
+            known = Known(self._count, optimizer, self.step, lambda _: forget(identity))
+            self._known[identity] = known
             self._count += 1
             self.step = max(self.step, known.steps)
             self._session.emit(
@@ -69,8 +82,16 @@ class Steps:
             known.refresh(optimizer)
         return known
 
+    def _forget(self, identity: int) -> None:
+        self._known.pop(identity, None)
+
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        return list(self._known)
+        found = [known.optimizer() for known in self.everyone()]
+        return [optimizer for optimizer in found if optimizer is not None]
+
+    def everyone(self) -> list[Known]:
+        """All optimizers that live."""
+        return list(self._known.values())
 
     def main_root(self) -> torch.nn.Module | None:
         """The root module that holds the first stepped parameter, else the first known root."""
@@ -88,31 +109,60 @@ class Steps:
     # Between steps
 
     def backward_begins(self) -> None:
-        for known in self._known.values():
+        for known in self.everyone():
             known.reuse.backward_begins(self._session.user_line)
 
     def backward_ended(self) -> None:
-        for known in self._known.values():
+        for known in self.everyone():
             known.reuse.backward_ended()
 
     def cleared(self, optimizer: Any) -> None:
         """zero_grad() of one optimizer, or of a module (None), which may reach any of them."""
-        for known in self._known.values() if optimizer is None else filter(None, [self._known.get(optimizer)]):
+        for known in self.everyone() if optimizer is None else filter(None, [self._known.get(id(optimizer))]):
             known.reuse.cleared()
 
     def rewritten(self) -> None:
-        for known in self._known.values():
+        for known in self.everyone():
             known.reuse.rewritten()
 
     # A step
 
-    def begins(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def hooks(self) -> tuple[Hook, Hook]:
+        """For torch: before and after every optimizer step. While asleep they count and do nothing else."""
+        guard, known_ones, asleep = self._session.guard, self._known, self._asleep
+        begins, ends, awakes = guard(self.begins, always=True), guard(self.ends, always=True), guard(self._awakes, always=True)
+
+        def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+            if guard.mode == AWAKE:
+                begins(optimizer)
+
+        def after(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+            if guard.mode != ASLEEP:
+                ends(optimizer)
+                return
+            known = known_ones.get(id(optimizer))
+            if known is None:
+                awakes(optimizer)  # it came while we slept
+                return
+            known.steps += 1
+            if known.steps > self.step:
+                self.step = known.steps
+            asleep.step(known is self._main)
+            if asleep.left <= 0:
+                awakes(optimizer)
+
+        return before, after
+
+    def begins(self, optimizer: torch.optim.Optimizer) -> None:
+        """Pre-hook of a step while awake."""
         known = self.know(optimizer)
         if self._main is None:
             self._main = known
             self.parameters.look_for_names(known)
             self._session.first_step()
         known.now = now = Observation()
+        if not self._session.loop.window.complete:
+            return
         now.window = self._session.loop.new_window()
         if now.window.training is None:
             now.window.training = self._session.training_mode()
@@ -122,42 +172,64 @@ class Steps:
         self._session.probes.tell("step_begins", known)
         known.began = time.perf_counter()
 
-    def ends(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        """Post-hook of every step; a step that was observed from its start has a window."""
+    def ends(self, optimizer: torch.optim.Optimizer) -> None:
+        """Post-hook of a step while not asleep; a step that was observed from its start has a window."""
         end = time.perf_counter()
-        known = self._known.get(optimizer) or self.know(optimizer)
+        known = self._known.get(id(optimizer)) or self.know(optimizer)
         if self.ends_a_step_begun_before_us:
             self.ends_a_step_begun_before_us = False
             known.recount(optimizer)
             known.last_end = end
             return
         known.steps += 1
-        self.step = max(self.step, known.steps)
+        self._session.guard.step = self.step = max(self.step, known.steps)
         self.validation.stepped()
         now, known.now = known.now, Observation()
-        window = now.window
-        evaluation_s = (window if window is not None else self._session.loop.window).evaluation_s
-        step_s = end - known.last_end - evaluation_s
-        known.last_end = end
+        inner = self._session.loop.new_window()
+        began, known.last_end = known.last_end, end
         self._elect(known)
-        if window is None:
-            self._submit_loss(known, step_s, optimizer)
-        else:
-            if now.reuse is not None:
-                self._report_reuse(known, now.reuse)
-            self._session.probes.tell("step_ended", known)
-            probe_s = (self._session.guard.spent_s - self._spent_at_row) / max(1, self._steps_since_row)
-            self.parameters.enter(known, list(self._known.values()))
-            times = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": probe_s}
-            self._queue(known, now, window, times, optimizer)
-            self._note_signals(window, now)
+        loss_only = self._session.guard.mode == LOSS
+        if loss_only:
+            self._submit_loss(known, inner, end - began - inner.evaluation_s)
+        elif now.window is not None:
+            if inner.backwards:
+                self._take_from_closure(known, now, now.window, inner)
+            self._observed(known, now, now.window, end - began - now.window.evaluation_s, end)
         self._session.transfer.poll()
         if known is self._main:
-            self._plan_next(step_s, window)
-        if self._session.guard.full:
+            self._plan_next(end, loss_only, now.window)
+        if self._session.guard.mode == AWAKE:
             known.reuse.stepped()
         else:
             known.reuse.unknown()
+
+    def _take_from_closure(self, known: Known, now: Observation, window: Window, inner: Window) -> None:
+        """The step called a closure that went backward (LBFGS, Lightning): its gradients are those the step used last."""
+        known.evaluates_again = not window.backwards and inner.backwards > 1
+        window.take(inner)
+        now.closure = True
+        now.reuse = known.reuse.at_step()
+        with torch.no_grad():
+            now.indices, now.norms = gradient_norms(known.parameters)
+
+    def _observed(self, known: Known, now: Observation, window: Window, step_s: float, end: float) -> None:
+        """All that is known of a step that was seen from its beginning to its end."""
+        if now.reuse is not None:
+            self._report_reuse(known, now.reuse)
+        self._session.probes.tell("step_ended", known)
+        self.parameters.enter(known, self.everyone())
+        times = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self._row.spent_a_step(self._mark(end))}
+        self._queue(known, now, window, times)
+        self._note_signals(window, now)
+        if known is self._main:
+            self._row = self._mark(end)
+            self.root_is_the_loss = all(loss.is_plain for loss in window.losses)
+            self._session.say_signals()
+            self._session.instruments.watch_late_modules(self._session.observer)
+
+    def _mark(self, end: float) -> Mark:
+        steps = self._main.steps if self._main is not None else 0
+        return Mark(end, steps, self._session.guard.spent_s, self._asleep.spent_s)
 
     def _elect(self, known: Known) -> None:
         """The main optimizer paces the schedule; when it is gone or rests, the one that steps takes over."""
@@ -166,44 +238,77 @@ class Steps:
             if self._main is not None and self._main.optimizer() is not None and self._steps_of_others < MOST_STEPS_OF_OTHERS:
                 return
             self._main = known
+            self._plan = self._row = Mark()
         self._steps_of_others = 0
-        self._steps_since_row += 1
 
-    def _plan_next(self, step_s: float, window: Window | None) -> None:
-        """Decide what is looked at in the next step; `window` is that of this one if it was observed."""
-        guard, loop = self._session.guard, self._session.loop
-        cost = guard.spent_s - self._spent_at_step
-        was_full = guard.full
-        if step_s == step_s:
-            guard.full = self.schedule.next_is_observed(step_s, cost, window is not None)
-            if window is None and loop.wants_loss:
-                self.schedule.loss_row_took(cost)
-        if window is not None:
-            self._root_is_the_loss = all(loss.is_plain for loss in window.losses)
-            self._spent_at_row = guard.spent_s
-            self._steps_since_row = 0
-            self._session.say_signals()
-            self._session.instruments.watch_late_modules(self._session.observer)
-        loop.wants_loss = not guard.full and self._root_is_the_loss and self.schedule.wants_loss()
-        if guard.full != was_full:
-            loop.new_window()
-        self._spent_at_step = guard.spent_s
+    def _plan_next(self, end: float, loss_only: bool, window: Window | None) -> None:
+        """Decide what is looked at after this step; `window` is that of this one if it was observed."""
+        now = self._mark(end)
+        before, self._plan = self._plan, now
+        schedule = self.schedule
+        after = schedule.after_loss if loss_only else schedule.after_roused if window is None else schedule.after_observed
+        if before.time == before.time:
+            plan = after(now.time - before.time, now.steps - before.steps, now.spent_s - before.spent_s)
+        else:
+            plan = OBSERVE
+        if plan.asleep:
+            self._asleep.begin(plan)
+            self._session.attention.sleep()
+        elif plan.loss_only != loss_only or window is None:
+            self._wake(plan.loss_only)
 
-    def _submit_loss(self, known: Known, step_s: float, optimizer: torch.optim.Optimizer) -> None:
+    def _awakes(self, optimizer: torch.optim.Optimizer) -> None:
+        """Post-hook of the last step of those to be slept through, or of an optimizer that came meanwhile."""
+        self._asleep.wakes()
+        is_new = id(optimizer) not in self._known
+        known = self.know(optimizer)
+        known.steps += is_new and known.counted is None
+        if known is not self._main:
+            self._elect(known)
+        known.last_end = time.perf_counter()
+        self._wake(self._asleep.then_loss_only)
+        self._session.transfer.poll()
+
+    def _wake(self, loss_only: bool) -> None:
+        self._session.loop.awoke()
+        self._session.loop.new_window()
+        self._session.attention.wake(loss_only)
+        if not loss_only:
+            for known in self.everyone():
+                known.reuse.unknown()
+            self._session.probes.tell("awoke")
+
+    def roused(self) -> None:
+        """A rare call has woken us in the middle of a step."""
+        self._asleep.wakes()
+        for known in self.everyone():
+            known.last_end = NAN
+            known.reuse.unknown()
+
+    def wake_blind(self) -> None:
+        """No step has come for long."""
+        if self._session.guard.mode == ASLEEP:
+            self._session.attention.wake()
+            self._session.roused(blind=True)
+
+    def resumed(self) -> None:
+        """After a pause of the session."""
+        self._plan = self._row = Mark()
+        self._session.roused(blind=True)
+
+    def _submit_loss(self, known: Known, window: Window, step_s: float) -> None:
         """Queue a row with the loss alone, of a step that was not observed otherwise."""
-        loop = self._session.loop
-        if not (loop.wants_loss and loop.window.losses):
-            loop.window.evaluation_s = 0.0
-            return
-        window = loop.new_window()
-        window.training = self._session.training_mode()
-        self._queue(known, Observation(), window, {"step_s": step_s}, optimizer)
+        if window.losses:
+            if known.evaluates_again:
+                window.losses = window.losses[:1]
+            window.training = self._session.training_mode()
+            self._queue(known, Observation(), window, {"step_s": step_s})
 
-    def _queue(
-        self, known: Known, now: Observation, window: Window, times: Mapping[str, float], optimizer: torch.optim.Optimizer
-    ) -> None:
+    def _queue(self, known: Known, now: Observation, window: Window, times: Mapping[str, float]) -> None:
         """Send for the numbers of a row; those on a GPU come some steps later."""
-        row = Row(self.step, time.time(), known.index, discover.learning_rate(optimizer), window, now.reuse, times)
+        optimizer = known.optimizer()
+        rate = NAN if optimizer is None else discover.learning_rate(optimizer)
+        row = Row(self.step, time.time(), known.index, rate, window, now.reuse, times)
         gradients = (known.columns, self.parameters.count, f"gradients-{self.parameters.table}") if now.indices else None
 
         def deliver(values: list[float]) -> None:

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from torch.utils.data import DataLoader
+
 from .evaluations import EvaluationPass
 
 if TYPE_CHECKING:
@@ -71,8 +73,10 @@ class Validation:
         named = getattr(sys.modules.get("__main__"), "epoch", None)
         if type(named) is int:
             return named
-        passes = self._session.loop.passes_over_training_data
-        return passes if self._session.config.get("mode") != "attach" else None
+        session = self._session
+        if session.config.get("mode") == "attach" or session.attention.was_missed(DataLoader.__iter__):
+            return None
+        return session.loop.passes_over_training_data
 
     def epoch_began(self) -> None:
         self._session.seen("epochs")

@@ -1,38 +1,67 @@
-"""The schedule keeps the probes' share of step time within the budget."""
+"""The schedule keeps the probes' share of time within the budget."""
 
 from __future__ import annotations
 
 import pytest
 
-from probes.schedule import BURST, FIRST_STEPS, LONGEST_INTERVAL, Schedule
+from probes.schedule import BURST, FIRST_STEPS, LONGEST_SLEEP, OBSERVE, Schedule
+
+FULL_S, LOSS_S, IDLE_S = 0.0004, 0.00006, 0.000001
 
 
-def spent_share(budget: float, step_s: float, full_s: float, light_s: float, steps: int = 20_000) -> tuple[float, int]:
-    """Share of time in the probes and number of observed steps after the first ones."""
+def spent(budget: float, step_s: float, steps: int = 40_000, roused_every: int = 0) -> tuple[float, int, int]:
+    """Share of time in the probes, observed steps, and rows of the loss alone, after the first steps."""
     schedule = Schedule(budget)
-    observed, spent, total, seen = True, 0.0, 0.0, 0
-    for step in range(steps):
-        cost = full_s if observed else light_s
-        if step >= 2 * FIRST_STEPS:
-            spent, total, seen = spent + cost, total + step_s + cost, seen + observed
-        observed = schedule.next_is_observed(step_s + cost, cost, observed)
-    return spent / total, seen
+    plan, step, cost_s, seen, losses = OBSERVE, 0, 0.0, 0, 0
+    while step < steps:
+        counts = step >= 2 * FIRST_STEPS
+        asleep = plan.asleep
+        if roused_every and asleep:
+            asleep = min(asleep, roused_every - step % roused_every)
+        roused = asleep < plan.asleep
+        this_s = FULL_S if roused or not plan.loss_only else LOSS_S
+        elapsed_s = (asleep + 1) * (step_s + IDLE_S) + this_s
+        step += asleep + 1
+        if counts:
+            cost_s += this_s + (asleep + 1) * IDLE_S
+            seen += not plan.loss_only and not roused
+            losses += plan.loss_only and not roused
+        after = schedule.after_roused if roused else schedule.after_loss if plan.loss_only else schedule.after_observed
+        plan = after(elapsed_s, asleep + 1, this_s + asleep * IDLE_S)
+    return cost_s / ((steps - 2 * FIRST_STEPS) * step_s), seen, losses
 
 
-@pytest.mark.parametrize("step_s", [0.001, 0.01, 0.1])
+@pytest.mark.parametrize("step_s", [0.0005, 0.001, 0.01, 0.1])
 @pytest.mark.parametrize("budget", [0.01, 0.05])
 def test_the_budget_is_kept_and_used(step_s: float, budget: float) -> None:
-    share, seen = spent_share(budget, step_s, full_s=0.0004, light_s=0.000004)
-    assert share <= 1.1 * budget
-    assert seen > 0
-    if share < 0.4 * budget:  # a budget that is hardly used must mean that every step is observed
-        assert seen >= 20_000 - 2 * FIRST_STEPS
+    share, seen, losses = spent(budget, step_s)
+    assert share <= 1.02 * budget
+    assert (losses > 0) == (seen < 39_000)
+    if seen < 39_000:  # a budget that is hardly used must mean that every step is observed
+        assert share >= 0.9 * budget
 
 
 def test_no_budget_observes_every_step() -> None:
-    assert spent_share(0.0, 0.001, 0.001, 0.0)[1] == 20_000 - 2 * FIRST_STEPS
+    assert spent(0.0, 0.001)[1] == 40_000 - 2 * FIRST_STEPS
 
 
-def test_light_callbacks_beyond_the_budget_thin_out_to_the_longest_interval() -> None:
-    _, seen = spent_share(0.01, 0.0001, 0.0004, 0.00001)
-    assert seen == pytest.approx(20_000 / LONGEST_INTERVAL * BURST, abs=4)
+def test_rare_calls_that_wake_the_probes_are_paid_for_by_fewer_observed_steps() -> None:
+    calm_share, calm, _ = spent(0.01, 0.005)
+    share, seen, _ = spent(0.01, 0.005, roused_every=20)
+    assert share <= 1.1 * 0.01
+    assert seen < calm
+    assert calm_share <= 1.02 * 0.01
+
+
+def test_a_loop_too_fast_for_the_budget_is_looked_at_all_the_same() -> None:
+    _, seen, losses = spent(0.01, 0.00005)
+    assert seen + losses >= 40_000 // LONGEST_SLEEP - BURST
+
+
+def test_observed_steps_come_in_bursts_of_neighbours() -> None:
+    schedule = Schedule(0.01)
+    plans = [schedule.after_observed(0.001, 1, FULL_S) for _ in range(FIRST_STEPS + 40)]
+    burst = [plan == OBSERVE for plan in plans[FIRST_STEPS:]]
+    assert burst == [index % BURST == 0 for index in range(len(burst))] or burst == [
+        index % BURST == 1 for index in range(len(burst))
+    ]
