@@ -21,6 +21,7 @@ ORDER = (
     "run_info loop rows known parameters validation probe facts "
     "updates "
     "modes eval_mode train_mode eval_grad holders retained "
+    "owners clipping "
     "probe_list instruments steps session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""

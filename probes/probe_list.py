@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .clipping import Clipping
 from .eval_grad import EvalWithGrad
 from .eval_mode import EvalInTrainMode
 from .probe import Probe
@@ -20,6 +21,7 @@ KINDS: tuple[type[Probe], ...] = (
     EvalWithGrad,
     LossGraphRetained,
     Updates,
+    Clipping,
 )
 
 

@@ -1,0 +1,62 @@
+"""Which optimizer a parameter belongs to, and what a probe notes of each optimizer from one of its steps to the next."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from .known import Known
+
+SPREAD = 16
+"""Parameters of a list that are looked at to find out whose it is."""
+
+T = TypeVar("T")
+
+
+class Owners(Generic[T]):
+    """One `T` for each optimizer that was seen to step, found by any of its parameters. Keeps no tensor alive."""
+
+    def __init__(self, new: Callable[[], T]) -> None:
+        self._new = new
+        self._notes: weakref.WeakKeyDictionary[Known, T] = weakref.WeakKeyDictionary()
+        self._layouts: dict[int, object] = {}
+        self._owner: dict[int, int] = {}
+        self._by_index: weakref.WeakValueDictionary[int, Known] = weakref.WeakValueDictionary()
+
+    def of(self, known: Known) -> T:
+        """What is noted of `known`, which is about to step."""
+        if self._layouts.get(known.index) != known.layout:
+            self._layouts[known.index] = known.layout
+            self._owner = {identity: index for identity, index in self._owner.items() if index != known.index}
+            self._owner.update((id(parameter), known.index) for parameter in known.parameters)
+            self._by_index[known.index] = known
+        notes = self._notes.get(known)
+        if notes is None:
+            notes = self._notes[known] = self._new()
+        return notes
+
+    def all(self) -> list[T]:
+        return list(self._notes.values())
+
+    def items(self) -> list[tuple[Known, T]]:
+        return list(self._notes.items())
+
+    def of_parameters(self, parameters: Any) -> list[tuple[Known, T]]:
+        """Of the optimizers to which `parameters` belong; where they cannot be read (a spent generator) of the only optimizer."""
+        listed = listed_parameters(parameters)
+        if listed is None:
+            only = self.items()
+            return only if len(only) == 1 else []
+        found = {self._owner.get(id(p)) for p in listed[:: max(1, len(listed) // SPREAD)]} - {None}
+        known = [self._by_index.get(index) for index in sorted(index for index in found if index is not None)]
+        return [(one, self._notes[one]) for one in known if one is not None]
+
+
+def listed_parameters(parameters: Any) -> Sequence[torch.Tensor] | None:
+    """`parameters` where reading them does no harm; None for a generator and for what would run code of the user's."""
+    if isinstance(parameters, torch.Tensor):
+        return [parameters]
+    return parameters if type(parameters) in (list, tuple) else None
