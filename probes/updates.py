@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -43,56 +43,25 @@ _WIDE = {d: d for d in (torch.float64, torch.complex64, torch.complex128)} | {to
 class Choice(NamedTuple):
     """Which entries of one tensor are looked at."""
 
+    position: int
     entries: int
-    sampled: int
-    stride: int
+    sampled: tuple[int]
+    stride: tuple[int]
     sharded: bool
 
     @property
     def scale(self) -> float:
-        return math.sqrt(self.entries / self.sampled)
+        return math.sqrt(self.entries / self.sampled[0])
 
 
-class Sample:
-    """The chosen entries of some parameters, before the step: one matrix for all that are alike."""
-
-    def __init__(self, sampler: Sampler, indices: Sequence[int], tensors: Sequence[torch.Tensor]) -> None:
-        self.indices: list[int] = []
-        "Parameters in the order of the rows."
-        self._alike: list[tuple[list[int], torch.Tensor]] = []
-        self._sampler = sampler
-        groups: dict[tuple[int, torch.dtype, torch.device], tuple[list[int], list[torch.Tensor]]] = {}
-        for index in indices:
-            entries = sampler.entries(index, tensors[index])
-            if entries is not None:
-                members, views = groups.setdefault((len(entries), entries.dtype, entries.device), ([], []))
-                members.append(index)
-                views.append(entries)
-        for (size, *_), (members, views) in groups.items():
-            self._alike.append((members, _matrix(views, size)))
-            self.indices += members
-
-    def norms(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
-        """Norms of the entries before the step, then of what it changed; None where a tensor was replaced meanwhile."""
-        weights, updates = [], []
-        for members, before in self._alike:
-            entries = [self._sampler.entries(index, tensors[index]) for index in members]
-            present = [view for view in entries if view is not None and len(view) == before.shape[1]]
-            if len(present) < len(members):
-                return None
-            after = _matrix(present, before.shape[1])
-            if after.device != before.device or after.dtype != before.dtype:
-                return None
-            weights.append(torch.linalg.vector_norm(before, dim=1))
-            updates.append(torch.linalg.vector_norm(after - before, dim=1))
-        return weights + updates
+Groups = list[list[Choice]]
+"""Tensors of one device and dtype of which equally many entries are looked at: their samples are the rows of one matrix."""
 
 
 class Sampler:
     """When and where the parameters of one optimizer are sampled."""
 
     def __init__(self) -> None:
-        self.sample: Sample | None = None
         self.pause = 0
         "Observed steps until the next sample."
         self.taken = 0
@@ -100,39 +69,47 @@ class Sampler:
         self.began_s = 0.0
         self.spent_s = 0.0
         "In all samples."
-        self._most = MOST_ENTRIES
-        self._layout: object = None
-        self._choices: dict[int, Choice | None] = {}
+        self.before: list[torch.Tensor] = []
+        "The sample of the step under way; empty where it is not sampled."
+        self.choices: list[Choice] = []
+        "Of the tensors in it, in its order."
+        self._groups: Groups = []
+        self._chosen_for: object = None
 
-    def plan(self, known: Known) -> None:
-        """Choose anew where the optimizer holds other parameters than before."""
-        if self._layout != known.layout:
-            self._layout = known.layout
-            self._choices.clear()
-            self._most = max(1, min(MOST_ENTRIES, MOST_ENTRIES_IN_ALL // max(1, len(known.parameters))))
+    def begin(self, known: Known) -> None:
+        indices = known.now.indices
+        chosen_for = (known.layout, tuple(indices))
+        if self._chosen_for != chosen_for:
+            self._groups = _choose(known.parameters, indices)
+            self.choices = [choice for group in self._groups for choice in group]
+            self._chosen_for = chosen_for
+        self.before = _unseen(lambda: self._look(known.parameters))
+        if not self.before:
+            self._chosen_for = None
 
-    def entries(self, index: int, tensor: torch.Tensor) -> torch.Tensor | None:
-        """A view of the chosen entries, which must not outlive the callback; None for a tensor that cannot be sampled."""
-        try:
-            choice = self._choices[index]
-        except KeyError:
-            choice = self._choices[index] = _choose(tensor, self._most)
-        if choice is None:
-            return None
-        local: Any = tensor._local_tensor if choice.sharded else tensor  # type: ignore[attr-defined]
-        if local.numel() != choice.entries:  # replaced or resharded: chosen anew next time
-            del self._choices[index]
-            return None
-        view: torch.Tensor = torch.as_strided(local, (choice.sampled,), (choice.stride,))
-        return view
+    def end(self, known: Known) -> list[torch.Tensor]:
+        """Norms of the entries before the step, then of what it changed; none where a tensor was replaced meanwhile."""
+        before, self.before = self.before, []
+        after = _unseen(lambda: self._look(known.parameters))
+        if not after:
+            self._chosen_for = None
+            return []
+        with torch.no_grad():
+            changed = torch._foreach_sub(after, before)
+            return [torch.linalg.vector_norm(matrix, dim=1) for matrix in (*before, *changed)]
 
-    def forget(self) -> None:
-        self.sample = None
-        self._choices.clear()
-
-    def scales(self, indices: Sequence[int]) -> list[float]:
-        choices = [self._choices[index] for index in indices]
-        return [choice.scale if choice is not None else NAN for choice in choices]
+    def _look(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """One matrix for each group; RuntimeError where a tensor is laid out otherwise than when it was chosen."""
+        matrices = []
+        strided = torch.as_strided
+        for group in self._groups:
+            local = [_local(tensors[choice.position]) if choice.sharded else tensors[choice.position] for choice in group]
+            if [tensor.numel() for tensor in local] != [choice.entries for choice in group]:
+                raise RuntimeError("a parameter has another size")
+            views = [strided(tensor, size, stride) for tensor, (_, _, size, stride, _) in zip(local, group, strict=True)]
+            matrix = torch.cat(views).view(len(group), -1)
+            matrices.append(matrix.to(_WIDE.get(matrix.dtype, torch.float32)))
+        return matrices
 
 
 class Updates(Probe):
@@ -146,28 +123,26 @@ class Updates(Probe):
 
     def step_begins(self, known: Known) -> None:
         began = time.perf_counter()
-        self._write_waiting()
+        if self._waiting:
+            self._write_waiting()
         sampler = self._samplers.get(known)
         if sampler is None:
             sampler = self._samplers[known] = Sampler()
-        sampler.sample = None
+        sampler.before = []
         sampler.observed += 1
         sampler.pause -= 1
-        if sampler.pause > 0 or not known.now.indices or _in_a_graph(known.now.norms):
-            return
-        sampler.plan(known)
-        sampler.sample = _unseen(lambda: Sample(sampler, known.now.indices, known.parameters), sampler)
-        sampler.began_s = time.perf_counter() - began
+        if sampler.pause <= 0 and known.now.indices and not _in_a_graph(known.now.norms):
+            sampler.begin(known)
+            sampler.began_s = time.perf_counter() - began
 
     def step_ended(self, known: Known) -> None:
         began = time.perf_counter()
         sampler = self._samplers.get(known)
-        if sampler is None or sampler.sample is None:
+        if sampler is None or not sampler.before:
             return
-        sample, sampler.sample = sampler.sample, None
-        norms = _unseen(lambda: sample.norms(known.parameters), sampler)
+        norms = sampler.end(known)
         if norms:
-            self._send(known, sample.indices, norms, sampler.scales(sample.indices))
+            self._send(known, sampler.choices, norms)
         self._pace(sampler, sampler.began_s + time.perf_counter() - began)
 
     def exiting(self) -> None:
@@ -183,16 +158,15 @@ class Updates(Probe):
         steps = took_s / (SHARE * others_s) if others_s else LONGEST_PAUSE
         sampler.pause = max(1, min(LONGEST_PAUSE, math.ceil(steps)))
 
-    def _send(self, known: Known, indices: list[int], norms: list[torch.Tensor], scales: list[float]) -> None:
-        step, of = self.session.steps.step, weakref.ref(known)
-        place = self._place(known)
+    def _send(self, known: Known, choices: list[Choice], norms: list[torch.Tensor]) -> None:
+        step, of, place = self.session.steps.step, weakref.ref(known), self._place(known)
 
         def deliver(values: list[float]) -> None:
-            scaled = [value * scale for value, scale in zip(values, scales * 2, strict=True)]
+            row = (step, [choice.position for choice in choices], _scaled(values, choices))
             if place is None:
-                self._waiting = [*self._waiting[1 - MOST_WAITING :], (of, step, indices, scaled)]
+                self._waiting = [*self._waiting[1 - MOST_WAITING :], (of, *row)]
             else:
-                self._write(place, step, indices, scaled)
+                self._write(place, *row)
 
         if not self.session.transfer.submit(norms, deliver):
             self.session.writer.lose_row()
@@ -223,14 +197,18 @@ class Updates(Probe):
         self.session.writer.row(f"updates-{table}", [step, *row])
 
 
-def _unseen(measure: Any, sampler: Sampler) -> Any:
-    """The result of `measure()`, hidden from autograd and subclasses; None where a tensor is no longer laid out as it was."""
+def _scaled(values: list[float], choices: list[Choice]) -> list[float]:
+    """Estimates for whole tensors, of norms of samples: weights, then updates."""
+    return [value * choice.scale for value, choice in zip(values, choices * 2, strict=True)]
+
+
+def _unseen(look: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor]:
+    """What `look()` finds, hidden from autograd and subclasses; nothing where a tensor is no longer laid out as it was."""
     try:
         with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
-            return measure()
+            return look()
     except RuntimeError:  # as_strided checks the bounds of the storage
-        sampler.forget()
-        return None
+        return []
 
 
 def _in_a_graph(norms: Sequence[torch.Tensor]) -> bool:
@@ -238,24 +216,32 @@ def _in_a_graph(norms: Sequence[torch.Tensor]) -> bool:
     return any(n.device.type == "cuda" for n in norms[:1]) and torch.cuda.is_current_stream_capturing()
 
 
-def _matrix(views: list[torch.Tensor], size: int) -> torch.Tensor:
-    """One row a tensor, in a dtype in which small updates show."""
-    stacked = torch.cat(views).view(len(views), size)
-    return stacked.to(_WIDE.get(stacked.dtype, torch.float32))
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    local: Any = getattr(tensor, "_local_tensor", None)  # DTensor
+    return tensor if local is None else local
 
 
-def _choose(tensor: torch.Tensor, most: int) -> Choice | None:
+def _choose(parameters: Sequence[torch.Tensor], indices: Sequence[int]) -> Groups:
+    most = max(1, min(MOST_ENTRIES, MOST_ENTRIES_IN_ALL // max(1, len(parameters))))
+    groups: dict[tuple[object, ...], list[Choice]] = {}
+    for index in indices:
+        local = _local(parameters[index])
+        choice = _entries(index, local, most, local is not parameters[index])
+        if choice is not None:
+            groups.setdefault((choice.sampled, local.device, local.dtype), []).append(choice)
+    return list(groups.values())
+
+
+def _entries(position: int, tensor: torch.Tensor, most: int, sharded: bool) -> Choice | None:
     """Every s-th entry in the order of memory; None for what has none, or whose memory has gaps or is not plain."""
-    sharded = hasattr(tensor, "_local_tensor")  # DTensor
-    local: torch.Tensor = tensor._local_tensor if sharded else tensor  # type: ignore[attr-defined]
-    plain = local.layout is torch.strided and type(local).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
-    if not plain or local.device.type == "meta" or not (local.is_floating_point() or local.is_complex()):
+    plain = tensor.layout is torch.strided and type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+    if not plain or tensor.device.type == "meta" or not (tensor.is_floating_point() or tensor.is_complex()):
         return None
-    entries = local.numel()
-    if not entries or entries != 1 + sum((n - 1) * s for n, s in zip(local.shape, local.stride(), strict=True)):
+    entries = tensor.numel()
+    if not entries or entries != 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)):
         return None
     sampled = min(entries, most)
     stride = (entries - 1) // max(1, sampled - 1) or 1
-    while stride > 1 and any(math.gcd(stride, size) > 1 for size in local.shape):
+    while stride > 1 and any(math.gcd(stride, size) > 1 for size in tensor.shape):
         stride -= 1
-    return Choice(entries, sampled, stride, sharded)
+    return Choice(position, entries, (sampled,), (stride,), sharded)
