@@ -22,6 +22,7 @@ ORDER = (
     "updates "
     "modes eval_mode train_mode eval_grad holders retained "
     "owners clipping "
+    "copies saved_files save_calls checkpoint_facts "
     "probe_list instruments steps session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""

@@ -68,9 +68,9 @@ def has_weights(saved: object) -> bool | None:
 
 def weights_in(saved: object) -> Iterator[dict[str, Any]]:
     """The state_dicts in a saved object, by name of parameter; an optimizer's, and states of random generators, are none."""
-    if not isinstance(saved, dict):
+    if not isinstance(saved, (dict, torch.nn.Module)):
         return
-    for value in [saved, *_values(saved)]:
+    for value in [saved, *(_values(saved) if isinstance(saved, dict) else ())]:
         if isinstance(value, torch.nn.Module):
             yield dict(value.named_parameters())
         elif isinstance(value, dict) and not _is_optimizer_state(value) and any(map(_is_weight, _values(value))):
@@ -109,7 +109,7 @@ def tells_progress(scalars: dict[str, float], keys: list[str] | None) -> bool:
 
 def holds(saved: object, root: torch.nn.Module | None) -> bool:
     """Whether the weights in it are those that `root` has now; False for a copy taken earlier, or one that cannot be compared."""
-    if root is None or not isinstance(saved, dict):
+    if root is None or saved is root:
         return True
     for name, parameter in root.named_parameters():
         if parameter.requires_grad and 1 < parameter.numel() <= 1_000_000 and type(parameter.data) is torch.Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .clipping import Clipping
 from .eval_grad import EvalWithGrad
 from .eval_mode import EvalInTrainMode
+from .checkpoint_facts import CheckpointFacts
 from .probe import Probe
 from .retained import LossGraphRetained
 from .train_mode import TrainInEvalMode
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 KINDS: tuple[type[Probe], ...] = (
+    CheckpointFacts,
     EvalInTrainMode,
     TrainInEvalMode,
     EvalWithGrad,

@@ -128,6 +128,7 @@ class Writer:
                 self._wake.acquire(timeout=PERIOD_S)
             with self._writing:
                 self._drain()
+                self._drain()  # what was found out on this thread at the end
                 self._close()
         finally:
             self._ended.release()

@@ -1,0 +1,192 @@
+"""Checkpoints: whose weights each holds, which are overwritten or gone, whether the best result is kept and whether one can resume."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .checkpoints import holds, is_remote, tells_progress
+from .copies import copy_in_memory
+from .evaluations import EvaluationPass
+from .probe import Probe
+from .save_calls import SaveCalls
+from .saved_files import HELD, Result, SavedFile, SavedFiles
+
+if TYPE_CHECKING:
+    from .instruments import Instruments
+    from .session import Session
+
+MOST_SEARCHES = 8
+"""Searches for a copy in memory in one run."""
+MOST_ENTRIES = 2_000
+_BEST = re.compile(r"best|top|acc|f1|auc|score", re.IGNORECASE)
+_MEASURE = re.compile(r"acc|f1|auc|score|bleu|rouge|iou|best_global_step", re.IGNORECASE)
+
+
+class CheckpointFacts(Probe):
+    """`best-checkpoint-not-saved` and `checkpoint-incomplete`. What needs the disk is done on the writer's thread."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.kept = SavedFiles()
+        self._calls = SaveCalls()
+        self._logical: dict[str, Any] | None = None
+        "What the files of one folder and step hold together: one checkpoint."
+        self._complete = self._incomplete = 0
+        self._loaded_at = -1
+        "Step at which weights were loaded: what is saved then is not what was trained."
+        self._buffered: tuple[int, int] | None = None
+        self._searches = 0
+        self._judged = -1
+
+    def install(self, instruments: Instruments) -> None:
+        instruments.always(torch.nn.Module.load_state_dict, None, self._loaded)
+
+    def late_modules(self, instruments: Instruments) -> None:
+        self._calls.observe(instruments)
+
+    def _loaded(self, values: tuple[Any, ...], _: Any) -> None:
+        if self.session.is_root(values[0]):
+            self._loaded_at = self.session.step_now()
+
+    # What is said of each
+
+    def evaluated(self, finished: EvaluationPass, metric: str, value: float, higher_is_better: bool = False) -> None:
+        standing = self.session.steps.validation.standing
+        if standing["metric"] != metric or standing["evaluation_step"] != finished.step:
+            return  # over training data, or a second loader
+        began = time.time() - max(0.0, time.perf_counter() - finished.began)
+        self.kept.evaluated(metric, Result(finished.step, -value if higher_is_better else value, finished.items, began))
+        self._look_later()
+
+    def buffered(self, saved: Any) -> None:
+        step = self.session.step_now()
+        self._buffered = (step, id(saved))
+        self.kept.excused.add(step)
+
+    def saved(self, function: str, path: str, saved: Any, event: dict[str, Any]) -> None:
+        step = self.session.step_now()
+        if self._buffered == (step, id(saved)):
+            self.kept.excused.discard(step)  # that buffer is what is in this file
+        self._buffered = None
+        known = step != self._loaded_at and holds(saved, self.session.steps.main_root())
+        measure = _own_measure(path, event, saved)
+        file = SavedFile(path, step, time.time(), step if known else None, event["has_weights"], event["where"], measure)
+        event["holds_step"] = file.holds
+        event["overwrites"] = self.kept.saved(file)
+        self._add_to_logical(path, step, event)
+        self._look_later()
+
+    # One checkpoint of several files
+
+    def _add_to_logical(self, path: str, step: int, event: dict[str, Any]) -> None:
+        folder, now = os.path.dirname(path), self._logical
+        if now is None or now["step"] != step or now["folder"] != folder:
+            self._close(final=False)
+            now = self._logical = {"step": step, "folder": folder, "path": path, "weights": False, "optimizer": False}
+            now |= {"progress": False, "unknown": False, "where": event["where"]}
+        if event["has_weights"]:
+            now["weights"], now["path"], now["where"] = True, path, event["where"]
+        now["optimizer"] |= bool(event["has_optimizer"])
+        now["progress"] |= tells_progress(event["scalars"], event["keys"])
+        now["unknown"] |= event["has_weights"] is None and event["has_optimizer"] is None
+
+    def _close(self, final: bool) -> None:
+        now, self._logical = self._logical, None
+        if now is not None and now["weights"] and (now["optimizer"] and now["progress"]):
+            self._complete += 1
+        elif now is not None and now["weights"] and not now["unknown"]:
+            self._incomplete += 1
+        if self._complete or now is None or not now["weights"] or now["unknown"] or not (final or self._incomplete > 1):
+            if self._complete:
+                self.session.facts.absent("checkpoint-incomplete")
+            return
+        self.session.facts.seen(
+            "checkpoint-incomplete",
+            where=now["where"],
+            path=now["path"],
+            has_optimizer=now["optimizer"],
+            has_progress=now["progress"],
+            checkpoints=self._incomplete,
+        )
+
+    def exiting(self) -> None:
+        # Detached, the loop goes on: what it saves later is not seen. An exception cut it short.
+        final = self.session.active and not hasattr(sys, "last_value")
+        if final:
+            self._close(final=True)
+        self._look_later(final)
+
+    # On the writer's thread
+
+    def _look_later(self, final: bool = False) -> None:
+        self.session.writer.file("", lambda _: self.session.guard.protected(self._look, final))
+
+    def _look(self, final: bool) -> None:
+        self._note_gone()
+        results = self.kept.count
+        verdict = self.kept.judge(final) if final or results != self._judged else None
+        self._judged = results if verdict is not None else self._judged
+        if verdict == HELD:
+            self.session.facts.absent("best-checkpoint-not-saved")
+        elif isinstance(verdict, dict) and not self._may_be_elsewhere(verdict["metric"], verdict["best_step"]):
+            self.session.facts.seen("best-checkpoint-not-saved", **verdict)
+
+    def _note_gone(self) -> None:
+        for file in list(self.kept.files.values()):
+            if file.deleted or is_remote(file.path):
+                continue
+            if os.path.lexists(file.path):
+                file.was_there = True
+            elif file.was_there:
+                file.deleted = True
+                self.session.emit("checkpoint_deleted", path=file.path, saved_at_step=file.step)
+            else:
+                file.holds = None  # written and renamed at once: its weights lie under another name, or nowhere
+
+    def _may_be_elsewhere(self, metric: str, step: int) -> bool:
+        """Whether the weights of `step` may be kept in memory or in a file written by other means; remembered if so."""
+        if self._searches >= MOST_SEARCHES:
+            return True
+        self._searches += 1
+        root = self.session.steps.main_root()
+        found = (root is not None and copy_in_memory(root)) or self._other_file(metric, step)
+        if found:
+            self.kept.excused.add(step)
+        return found
+
+    def _other_file(self, metric: str, step: int) -> bool:
+        """A file of about that size, beside the known ones, written between the best result and the next one."""
+        series = self.kept.results[metric]
+        begin = min(result.began for result in series if result.step == step) - 1.0
+        end = min((result.began for result in series if result.step > step), default=float("inf"))
+        known = [file for file in list(self.kept.files.values()) if file.has_weights and not is_remote(file.path)]
+        sizes = [os.path.getsize(file.path) for file in known if os.path.isfile(file.path)]
+        for folder in {os.path.dirname(file.path) for file in known}:
+            if not os.path.isdir(folder):
+                continue
+            with os.scandir(folder) as entries:
+                for _, entry in zip(range(MOST_ENTRIES), entries, strict=False):
+                    if not entry.is_file() or entry.path in self.kept.files:
+                        continue
+                    found = entry.stat()
+                    if begin <= found.st_mtime <= end and 2 * found.st_size >= min(sizes, default=0):
+                        return True
+        return False
+
+
+def _own_measure(path: str, event: dict[str, Any], saved: Any) -> bool:
+    """Whether the loop seems to choose by another measure than the validation loss."""
+    names = list(event["scalars"])
+    if any("loss" in name.lower() for name in names):
+        return False
+    callbacks = saved.get("callbacks") if type(saved) is dict else None
+    monitors = [str(key) for key in callbacks] if type(callbacks) is dict else []
+    if any("'monitor': '" in key and "loss" not in key for key in monitors):
+        return True
+    return bool(_BEST.search(os.path.basename(path))) or any(_MEASURE.search(name) for name in names)

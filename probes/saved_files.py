@@ -1,0 +1,160 @@
+"""Which saved files hold which weights, and whether the best validation result is among them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .where import Line
+
+MOST_FILES = 1_000
+MOST_RESULTS = 10_000
+MOST_STEPS = 200
+LEAST_DIFFERENCE = 0.01
+"""Results that lie nearer than this share of the best are equally good."""
+COMPARABLE = 1.5
+"""Passes over numbers of samples further apart than this factor are not compared (sanity checks, quick evaluations)."""
+
+HELD = "held"
+
+
+@dataclass
+class SavedFile:
+    """One path as it was last written."""
+
+    path: str
+    step: int
+    time: float
+    holds: int | None
+    "Step whose weights are in it; None when that is not known."
+    has_weights: bool | None
+    where: Line | None
+    own_measure: bool = False
+    "Whether the loop seems to choose its best by another measure than the validation loss."
+    steps: list[int] = field(default_factory=list)
+    "Of the saves to this path."
+    was_there: bool = False
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """One validation pass; `value` is signed so that lower is better."""
+
+    step: int
+    value: float
+    samples: int
+    began: float
+    "Unix time."
+
+
+class SavedFiles:
+    """Told of results and saves in their order. No torch, no disk."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, SavedFile] = {}
+        self.results: dict[str, list[Result]] = {}
+        self.excused: set[int] = set()
+        "Steps whose weights may be kept in another way: in memory, in a buffer, in a file written by other means."
+        self._once: list[int] = []
+        "Steps of the saves to paths that were written once, also of files that are gone."
+
+    def evaluated(self, metric: str, result: Result) -> None:
+        series = self.results.setdefault(metric, [])
+        if len(series) < MOST_RESULTS:
+            series.append(result)
+
+    def saved(self, file: SavedFile) -> int | None:
+        """Returns the step of the save that this one overwrites."""
+        before = self.files.pop(file.path, None)
+        file.steps = [*(before.steps if before is not None else [])[-MOST_STEPS:], file.step]
+        self.files[file.path] = file
+        if before is None:
+            self._once = [*self._once[-MOST_STEPS:], file.step]
+        elif len(file.steps) == 2 and before.step in self._once:
+            self._once.remove(before.step)
+        if len(self.files) > MOST_FILES:
+            self.files.pop(next(iter(self.files)))
+        return None if before is None or before.deleted else before.step
+
+    @property
+    def count(self) -> int:
+        """Results so far."""
+        return sum(map(len, self.results.values()))
+
+    def judge(self, final: bool) -> str | dict[str, Any] | None:
+        """HELD, the evidence that no file holds the best result, or None where that is open. `final`: no save will follow."""
+        verdicts = [self._judge(metric, series, final) for metric, series in list(self.results.items())]
+        if HELD in verdicts:
+            return HELD
+        found = [verdict for verdict in verdicts if isinstance(verdict, dict)]
+        return found[0] if found and len(found) == len(verdicts) else None
+
+    def _judge(self, metric: str, series: Sequence[Result], final: bool) -> str | dict[str, Any] | None:
+        compared = comparable(series)
+        files = [f for f in list(self.files.values()) if f.has_weights is not False and not f.deleted]
+        if len(compared) < 2 or not files or any(f.holds is None for f in files):
+            return None
+        best = min(compared, key=lambda result: result.value)
+        limit = best.value + noise([result.value for result in compared])
+        good = {result.step for result in compared if result.value <= limit}
+        if any(f.holds in good for f in files):
+            return HELD
+        worse = [result for result in compared if result.step > best.step and result.step not in good]
+        if best.step in self.excused or any(f.own_measure for f in files):
+            return None
+        if any(_chosen(f.steps if len(f.steps) > 1 else self._once, compared) for f in files):
+            return None
+        if any(_latest(compared, f.holds) in good for f in files) or not (final or len(worse) >= 2):
+            return None
+        newest = max(files, key=lambda f: f.time)
+        return {
+            "metric": metric,
+            "best_value": abs(best.value),
+            "best_step": best.step,
+            "saved_step": newest.holds,
+            "saved_value": next((abs(r.value) for r in reversed(compared) if r.step <= (newest.holds or 0)), None),
+            "path": newest.path,
+            "overwritten": any(best.step in f.steps for f in files),
+            "where": newest.where,
+        }
+
+
+def comparable(series: Sequence[Result]) -> list[Result]:
+    """Results after training began, over about as many samples as the newest."""
+    now = series[-1].samples if series else 0
+    return [
+        result
+        for result in series
+        if result.step > 0
+        and math.isfinite(result.value)
+        and max(now, result.samples) <= COMPARABLE * max(1, min(now, result.samples))
+    ]
+
+
+def noise(values: Sequence[float]) -> float:
+    """Difference below which two results are equally good: twice the spread about the trend, by second differences."""
+    least = LEAST_DIFFERENCE * min(map(abs, values))
+    if len(values) < 6:
+        return least
+    bends = [abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
+    # Independent noise of deviation s gives second differences of deviation s * sqrt(6), whose median size is 0.6745 of that.
+    return max(least, 2 * statistics.median(bends) / (0.6745 * math.sqrt(6)))
+
+
+def _latest(compared: Sequence[Result], step: int | None) -> int | None:
+    return next((result.step for result in reversed(compared) if step is not None and result.step <= step), None)
+
+
+def _chosen(steps: Sequence[int], results: Sequence[Result]) -> bool:
+    """Whether the loop saves after some results and not after others, by a measure of its own (its accuracy, say)."""
+    after = sorted({sum(result.step <= step for result in results) for step in steps} - {0})
+    if not after:
+        return False
+    gaps = {b - a for a, b in itertools.pairwise(after)}
+    unsaved = len(results) - after[-1]
+    return len(gaps) > 1 or (unsaved > 0 and (not gaps or unsaved >= min(gaps)))
