@@ -23,6 +23,8 @@ ORDER = (
     "modes eval_mode train_mode eval_grad holders retained "
     "owners clipping "
     "copies saved_files save_calls checkpoint_facts "
+    "loader_description loader_roles row_hashes same_samples sample_overlap shared_memory watched_loader loader_facts loaders "
+    "devices memory "
     "probe_list instruments steps session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .clipping import Clipping
+from .devices import Devices
 from .eval_grad import EvalWithGrad
 from .eval_mode import EvalInTrainMode
 from .checkpoint_facts import CheckpointFacts
+from .loaders import Loaders
+from .memory import Memory
 from .probe import Probe
 from .retained import LossGraphRetained
 from .train_mode import TrainInEvalMode
@@ -24,6 +27,9 @@ KINDS: tuple[type[Probe], ...] = (
     LossGraphRetained,
     Updates,
     Clipping,
+    Loaders,
+    Devices,
+    Memory,
 )
 
 

@@ -8,6 +8,7 @@
     RUN/rank-R/parameters-T.json  {"table": T, "first_step": n, "parameters": [{name, shape, dtype, optimizer, group}]}
     RUN/rank-R/gradients-T.npy    gradient_columns(P): step and one norm per parameter of table T, in its order
     RUN/rank-R/updates-T.npy      update_columns(P): step, weight and update norm of each parameter of table T, more rarely
+    RUN/rank-R/memory.npy         memory_columns(devices), at most one row a second; only where torch holds memory of a CUDA device
     RUN/rank-R/metrics/NAME.npy   METRIC_COLUMNS, one row per value
     RUN/rank-R/events.jsonl       one JSON object a line: time, step, kind and the fields in EVENT_FIELDS
     RUN/rank-R/detach             empty; whoever creates it asks the probe to leave
@@ -75,6 +76,18 @@ def update_columns(parameter_count: int) -> tuple[Column, ...]:
     return (("step", "i8"), ("weight_norm", "f4", parameter_count), ("update_norm", "f4", parameter_count))
 
 
+def memory_columns(devices: Sequence[int]) -> tuple[Column, ...]:
+    """Columns of memory.npy: what torch's allocator holds on the CUDA `devices` that it used when the first row was written."""
+    columns: list[Column] = [("step", "i8"), ("time", "f8")]
+    for i in devices:
+        columns += [
+            (f"cuda{i}_allocated_bytes", "f8"),  # in tensors
+            (f"cuda{i}_reserved_bytes", "f8"),  # taken from the device
+            (f"cuda{i}_peak_bytes", "f8"),  # most in tensors so far, or since the program reset the count
+        ]
+    return tuple(columns)
+
+
 def machine_columns(gpu_count: int) -> tuple[Column, ...]:
     """Columns of machine.npy on a host with `gpu_count` NVIDIA GPUs; `process_*` covers the watched processes."""
     columns: list[Column] = [
@@ -134,6 +147,8 @@ EVENT_FIELDS = {
     "level, metric, value (what stood then), evaluation_step, holds_step (whose weights: step, or null for those of an earlier copy), "
     "overwrites: step of the save before to that path, or null, bytes, where",
     "checkpoint_deleted": "path, saved_at_step. It was there after that save and is gone",
+    "loader": "index, role: training | validation | null (its use did not show; both: two events), batch_size, workers, shuffled: bool "
+    "or null, sampler, drop_last, pin_memory, persistent_workers, prefetch_factor, dataset, length (or null), where. Once a role",
     "epoch": "epoch: int. The training loader was started again",
     "fact": "fact (an id of section B), times, key (which optimizer, loader or line, where there are several), where, and the numbers "
     "of its evidence. Written at the 1st, 2nd, 4th, 8th … time",

@@ -1,0 +1,76 @@
+"""Samples that training and validation have in common by value: a sampled estimate from hashes of rows, bounded in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .same_samples import EXAMPLES, Common
+
+MOST_ROWS = 4096
+ENOUGH_ROWS = 20
+ENOUGH_SHARE = 0.05
+ABOVE_CHANCE = 5
+
+
+class TrainingRows:
+    """Rows of which it is known that training read them."""
+
+    def __init__(self) -> None:
+        self.hashes: set[int] = set()
+
+    @property
+    def full(self) -> bool:
+        return len(self.hashes) >= MOST_ROWS
+
+    def add(self, rows: Iterable[tuple[int, int]]) -> None:
+        for _, value in rows:
+            if not self.full:
+                self.hashes.add(value)
+
+
+class ValidationRows:
+    """Rows of one validation loader: of its first pass, where each sample comes once, so that what comes twice is a duplicate."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, int] = {}
+        self._times: dict[int, int] = {}
+        self._rows = 0
+        self._first_pass_over = False
+
+    @property
+    def full(self) -> bool:
+        return len(self._places) >= MOST_ROWS
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, rows: Iterable[tuple[int, int]]) -> None:
+        """Rows as (place in the pass, hash)."""
+        for place, value in rows:
+            if self.full or (self._first_pass_over and value in self._places):
+                continue
+            self._rows += 1
+            self._places.setdefault(value, place)
+            self._times[value] = self._times.get(value, 0) + 1
+
+    def pass_ended(self) -> None:
+        self._first_pass_over = True
+
+    def common(self, training: TrainingRows, training_seen: float) -> Common | None:
+        """What training read too, if it is too much to be chance; `training_seen`: the share of the training rows seen so far.
+
+        Where many rows of the validation set equal each other (few discrete values), as many equal training rows are no leak:
+        pairs of equal rows within the set say how many to expect.
+        """
+        unique = [value for value, times in self._times.items() if times == 1]
+        found = [value for value in unique if value in training.hashes]
+        if len(found) < ENOUGH_ROWS:
+            return None
+        pairs = sum(times * (times - 1) // 2 for times in self._times.values())
+        chance = pairs / (self._rows * (self._rows - 1) / 2)
+        by_chance = chance * self._rows * len(training.hashes)
+        share = min(1.0, len(found) / len(unique) / max(training_seen, 1e-9))
+        if share <= ENOUGH_SHARE or len(found) <= ABOVE_CHANCE * by_chance:
+            return None
+        places = sorted(self._places[value] for value in found)
+        return Common(len(found), len(unique), share, places[:EXAMPLES], "equal rows")

@@ -1,0 +1,70 @@
+"""One DataLoader that is watched: what it is, what its batches were used for, and hashes of some of its rows."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from .loader_description import describe_loader, rows_a_pass, rows_dropped
+from .loader_roles import TRAINING
+from .same_samples import Reading
+from .sample_overlap import TrainingRows, ValidationRows
+from .where import Line
+
+MOST_WAITING = 1024
+
+
+class WatchedLoader:
+    """One loader, from its first batch on."""
+
+    def __init__(self, index: int, iterator: Any, sampler: weakref.ref[Any], where: Line | None) -> None:
+        self.index = self.number = index
+        self.sampler = sampler
+        self.where = where
+        "Where it was built, or where its batches are fetched."
+        self.described = describe_loader(iterator)
+        self.batch_size: int = self.described["batch_size"] or 0
+        self.rows_a_pass = rows_a_pass(iterator)
+        self.dropped = rows_dropped(self.described, self.rows_a_pass)
+        self.reading = Reading(iterator)
+        self.roles: set[str] = set()
+        self.validation = ValidationRows()
+        self.rows_seen = 0
+        "In this pass."
+        self.free: tuple[int, int] | None = None
+        "Shared memory when it began."
+        self.began = False
+        self._rows_trained = 0
+        self._waiting: list[tuple[int, int]] = []
+        self._rows_waiting = 0
+
+    @property
+    def alike(self) -> tuple[Any, ...]:
+        """Equal for loaders that the same line builds again and again."""
+        return (self.where, *self.described.values())
+
+    @property
+    def share_trained(self) -> float:
+        """Share of its rows among which those hashed for training were chosen; 1 where their number is not known."""
+        return min(1.0, self._rows_trained / self.rows_a_pass) if self.rows_a_pass else 1.0
+
+    def wait(self, hashes: list[tuple[int, int]]) -> None:
+        """Keep the hashes of a batch until it shows what the batch is for."""
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting += [(self.rows_seen + place, value) for place, value in hashes]
+            self._rows_waiting += self.batch_size
+
+    def settle(self, role: str, training: TrainingRows) -> None:
+        """The batches kept so far were of `role`."""
+        if role == TRAINING:
+            if not training.full:
+                self._rows_trained += self._rows_waiting
+            training.add(self._waiting)
+        else:
+            self.validation.add(self._waiting)
+        self.drop()
+
+    def drop(self) -> None:
+        """What the batches kept so far were for will not show."""
+        self._waiting.clear()
+        self._rows_waiting = 0
