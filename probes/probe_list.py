@@ -13,6 +13,7 @@ from .loaders import Loaders
 from .memory import Memory
 from .probe import Probe
 from .retained import LossGraphRetained
+from .scaler import Scaler
 from .train_mode import TrainInEvalMode
 from .updates import Updates
 
@@ -27,6 +28,7 @@ KINDS: tuple[type[Probe], ...] = (
     LossGraphRetained,
     Updates,
     Clipping,
+    Scaler,
     Loaders,
     Devices,
     Memory,
