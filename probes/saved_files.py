@@ -137,13 +137,17 @@ def comparable(series: Sequence[Result]) -> list[Result]:
 
 
 def noise(values: Sequence[float]) -> float:
-    """Difference below which two results are equally good: twice the spread about the trend, by second differences."""
+    """Difference below which two results are equally good: twice their spread about the trend."""
     least = LEAST_DIFFERENCE * min(map(abs, values))
     if len(values) < 6:
         return least
-    bends = [abs(a - 2 * b + c) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
-    # Independent noise of deviation s gives second differences of deviation s * sqrt(6), whose median size is 0.6745 of that.
-    return max(least, 2 * statistics.median(bends) / (0.6745 * math.sqrt(6)))
+    # Independent noise of deviation s gives second differences of deviation s * sqrt(6), third ones of s * sqrt(20); half of them
+    # are below 0.6745 of that. A curve's own bend shows least in one of the two.
+    spreads, differences = [], list(values)
+    for factor in (2, 6, 20):
+        differences = [b - a for a, b in itertools.pairwise(differences)]
+        spreads.append(statistics.median(map(abs, differences)) / (0.6745 * math.sqrt(factor)))
+    return max(least, 2 * min(spreads))
 
 
 def _latest(compared: Sequence[Result], step: int | None) -> int | None:
@@ -157,4 +161,6 @@ def _chosen(steps: Sequence[int], results: Sequence[Result]) -> bool:
         return False
     gaps = {b - a for a, b in itertools.pairwise(after)}
     unsaved = len(results) - after[-1]
+    if len(after) == 2 and min(gaps) > 1 and after[0] not in gaps:
+        return True  # a single gap, which is not that from the start either
     return len(gaps) > 1 or (unsaved > 0 and (not gaps or unsaved >= min(gaps)))

@@ -1,0 +1,219 @@
+"""Checkpoints of real loops: what each file holds, what was overwritten or deleted, and whether the best result is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from probes.saved_files import HELD, Result, SavedFile, SavedFiles
+from tests.probes.watched import events, line_of, read, run_script
+
+COMMON = """
+import copy, os, shutil, torch
+import torch.nn.functional as F
+one, far = torch.ones(4, 2), torch.full((4, 1), 100.0)
+model = torch.nn.Linear(2, 1, bias=False)
+torch.nn.init.zeros_(model.weight)
+optimizer = torch.optim.SGD(model.parameters(), lr=1 / 6, momentum=0.0)
+def train():
+    for _ in range(3):  # the output rises by 1 in all
+        optimizer.zero_grad()
+        F.l1_loss(model(one), far).backward()
+        optimizer.step()
+def validate():
+    model.eval()
+    with torch.no_grad():
+        loss = F.mse_loss(model(one), torch.full((4, 1), 3.2)).item()
+    model.train()
+    return loss
+best = float("inf")
+"""
+"""Validation losses at steps 3, 6, 9, ...: 4.84, 1.44, 0.04, 0.64, 3.24, 7.84."""
+
+
+def checkpoint_facts(folder: Path, body: str, **more: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Runs a loop; its checkpoint events, and its facts about checkpoints."""
+    run_script(COMMON + body, folder, **more)
+    chunk = read(folder)
+    return events(chunk, "checkpoint"), [e for e in events(chunk, "fact") if "checkpoint" in e["fact"]]
+
+
+LAST_ONLY = """
+for epoch in range(6):
+    train()
+    loss = validate()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch, "loss": loss}, "last.pt")
+"""
+
+
+def test_a_worse_state_replaced_the_best(tmp_path: Path) -> None:
+    saved, facts = checkpoint_facts(tmp_path, LAST_ONLY)
+    assert [e["overwrites"] for e in saved] == [None, 3, 6, 9, 12, 15]
+    assert [e["holds_step"] for e in saved] == [e["step"] for e in saved] == [3, 6, 9, 12, 15, 18]
+    assert saved[2]["value"] == pytest.approx(0.04, abs=1e-5)
+    assert saved[2]["scalars"] == {"epoch": 2, "loss": pytest.approx(0.04, abs=1e-5)}
+    assert saved[0]["has_weights"] is True and saved[0]["has_optimizer"] is True
+    assert {f["fact"] for f in facts} == {"best-checkpoint-not-saved"}
+    assert (facts[-1]["best_step"], facts[-1]["overwritten"]) == (9, True)
+    assert facts[-1]["best_value"] == pytest.approx(0.04, abs=1e-5) and facts[-1]["saved_value"] > 3
+    assert facts[-1]["where"]["line"] == line_of(COMMON + LAST_ONLY, "torch.save(")
+
+
+BEST_AND_LAST = """
+for epoch in range(6):
+    train()
+    loss = validate()
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": 3 * epoch + 3}
+    torch.save(state, "last.pt")
+    if loss < best:
+        best = loss
+        KEEP
+"""
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        'torch.save(state, "best.pt")',
+        'shutil.copyfile("last.pt", "model_best.pt")',
+        "kept = copy.deepcopy(model.state_dict())",
+        "kept = copy.deepcopy(model)",
+        'import io; buffer = io.BytesIO(); torch.save(state, buffer); open("x.bin", "wb").write(buffer.getvalue())',
+    ],
+)
+def test_the_best_is_kept_in_a_file_by_a_copy_or_in_memory(tmp_path: Path, keep: str) -> None:
+    _, facts = checkpoint_facts(tmp_path, BEST_AND_LAST.replace("KEEP", keep))
+    assert facts == []
+
+
+RENAMED = """
+for epoch in range(6):
+    train()
+    loss = validate()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, "new.tmp")
+    os.replace("new.tmp", f"epoch-{epoch}.pt")
+"""
+
+
+def test_files_that_are_renamed_once_written_are_not_taken_for_overwritten(tmp_path: Path) -> None:
+    _, facts = checkpoint_facts(tmp_path, RENAMED)
+    assert facts == []
+
+
+ROTATED = """
+import time
+def seen(text):
+    while text not in open("run/rank-0/events.jsonl").read():
+        time.sleep(0.01)
+for epoch in range(6):
+    train()
+    validate()
+    torch.save({"model": model.state_dict()}, f"epoch-{epoch}.pt")
+    seen(f"epoch-{epoch}.pt")
+    if epoch:
+        os.remove(f"epoch-{epoch - 1}.pt")
+seen('"saved_at_step": 12')
+"""
+
+
+def test_deleted_files_are_missed_and_weights_alone_do_not_resume(tmp_path: Path) -> None:
+    _, facts = checkpoint_facts(tmp_path, ROTATED)
+    deleted = events(read(tmp_path), "checkpoint_deleted")
+    assert ("epoch-0.pt", 3) in [(Path(e["path"]).name, e["saved_at_step"]) for e in deleted]
+    found = {f["fact"]: f for f in facts}
+    assert (found["best-checkpoint-not-saved"]["best_step"], found["best-checkpoint-not-saved"]["overwritten"]) == (9, False)
+    incomplete = found["checkpoint-incomplete"]
+    assert (incomplete["has_optimizer"], incomplete["has_progress"]) == (False, False)
+
+
+MANY_KINDS = """
+import torch.distributed.checkpoint as dcp
+from safetensors.torch import save_model
+train()
+kept = copy.deepcopy(model.state_dict())
+train()
+model.load_state_dict(kept)
+torch.save(model.state_dict(), "loaded.pt")
+train()
+save_model(model, "model.safetensors")
+dcp.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, checkpoint_id="folder")
+torch.save(kept, "kept.pt")
+torch.save(model, "whole.pt")
+torch.save(model.state_dict(), open("opened.pt", "wb"))
+torch.save([1, 2], "list.pt")
+"""
+
+
+def test_other_ways_to_save(tmp_path: Path) -> None:
+    saved, _ = checkpoint_facts(tmp_path, MANY_KINDS)
+    found = {Path(e["path"]).name: (e["holds_step"], e["has_weights"], e["has_optimizer"]) for e in saved}
+    assert found == {
+        "loaded.pt": (None, True, False),  # not what this step trained
+        "model.safetensors": (9, True, False),
+        "folder": (9, True, True),
+        "kept.pt": (None, True, False),
+        "whole.pt": (9, True, False),
+        "opened.pt": (9, True, False),
+        "list.pt": (9, None, None),
+    }
+    assert {e["where"]["file"] for e in saved} == {str(tmp_path / "train.py")}
+
+
+# The judgement alone
+
+
+def judged(values: list[float], saves: dict[str, list[int]], final: bool = True, **of_file: Any) -> object:
+    """`values` at steps 10, 20, ...; `saves`: path -> steps."""
+    kept = SavedFiles()
+    at = sorted({10 * i + 10 for i in range(len(values))} | {step for steps in saves.values() for step in steps})
+    for step in at:
+        if step % 10 == 0 and step // 10 <= len(values):
+            kept.evaluated("loss", Result(step, values[step // 10 - 1], 100, float(step)))
+        for path, steps in saves.items():
+            if step in steps:
+                kept.saved(SavedFile(path, step, float(step), step, **{"has_weights": True, "where": None, **of_file}))
+    found = kept.judge(final)
+    return found["best_step"] if isinstance(found, dict) else found
+
+
+FALLS_AND_RISES = [3.0, 2.0, 1.0, 1.5, 2.5, 3.5]
+
+
+@pytest.mark.parametrize(
+    ("saves", "expected"),
+    [
+        ({"/last.pt": [60]}, 30),  # the last state alone
+        ({"/last.pt": [10, 20, 30, 40, 50, 60]}, 30),
+        ({"/last.pt": [20, 40, 60]}, 30),  # every second one
+        ({"/5.pt": [50], "/6.pt": [60], "/4.pt": [40]}, 30),
+        ({"/last.pt": [60], "/best.pt": [30]}, HELD),
+        ({"/other.pt": [10, 20, 50]}, None),  # chosen, but not by the loss
+        ({"/other.pt": [20], "/last.pt": [60]}, None),
+        ({}, None),
+    ],
+)
+def test_judgement_by_the_pattern_of_saves(saves: dict[str, list[int]], expected: object) -> None:
+    assert judged(FALLS_AND_RISES, saves) == expected
+
+
+def test_judgement_waits_for_two_worse_results_until_the_end() -> None:
+    assert judged([3.0, 1.0, 2.0], {"/last.pt": [10, 20, 30]}, final=False) is None
+    assert judged([3.0, 1.0, 2.0], {"/last.pt": [10, 20, 30]}) == 20
+    assert judged([3.0, 1.0, 2.0, 2.5], {"/last.pt": [10, 20, 30, 40]}, final=False) == 20
+
+
+def test_nothing_is_said_of_what_cannot_be_compared() -> None:
+    assert judged(FALLS_AND_RISES, {"/last.pt": [60]}, own_measure=True) is None
+    assert judged([1.0, 1.004, 1.006], {"/last.pt": [30]}) == HELD  # as good
+    noisy = [1.0, 1.3, 0.9, 1.2, 0.8, 1.25, 0.95, 1.3, 0.9, 1.1]
+    assert judged(noisy, {"/last.pt": [100]}) == HELD
+    assert judged([1.0], {"/last.pt": [10]}) is None
+    assert judged([float("nan"), float("nan")], {"/last.pt": [20]}) is None
+    kept = SavedFiles()
+    kept.evaluated("loss", Result(0, 0.1, 2, 0.0))  # a sanity check before training
+    for step, value in ((10, 2.0), (20, 1.0)):
+        kept.evaluated("loss", Result(step, value, 100, 0.0))
+    kept.saved(SavedFile("/last.pt", 20, 0.0, 20, True, None))
+    assert kept.judge(True) == HELD
