@@ -21,7 +21,7 @@ ORDER = (
     "run_info loop rows known parameters validation probe facts "
     "updates "
     "modes eval_mode train_mode eval_grad holders retained "
-    "owners clipping scaler "
+    "owners clipping scaler accumulation "
     "copies saved_files save_calls checkpoint_facts "
     "loader_description loader_roles row_hashes same_samples sample_overlap shared_memory watched_loader loader_facts loaders "
     "devices memory "

@@ -9,7 +9,7 @@ import torch
 
 from .known import Known
 from .losses import plain_tensor
-from .owners import Owners, listed_parameters
+from .owners import Owners, gradient_marks, listed_parameters
 from .probe import Probe
 from .where import Line
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 IN_A_ROW = 2
-MARKED = 4
-"""Gradients of an optimizer that tell whether somebody else wrote them between backward() and the clip."""
 NOTE = "forgemon scaler"
 BEFORE, AFTER, SCALED = "clip-before-backward", "clip-after-step", "clip-scaled-gradients"
 
@@ -110,7 +108,7 @@ class Clipping(Probe):
 
     def backward_ended(self, root: Any) -> None:
         for known, since in self._since.items():
-            since.marks = _marks(known) if since.all_scaled else []
+            since.marks = gradient_marks(known) if since.all_scaled else []
 
     def unscaled(self, scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
         for known, since in self._since.items():
@@ -213,20 +211,9 @@ def _scale_of(since: Since) -> torch.Tensor | None:
     return scale if isinstance(scale, torch.Tensor) else None
 
 
-def _marks(known: Known) -> list[tuple[int, int]]:
-    found = []
-    for parameter in known.parameters:
-        gradient = parameter.grad
-        if gradient is not None:
-            found.append((id(gradient), gradient._version))
-            if len(found) == MARKED:
-                break
-    return found
-
-
 def _unwritten(known: Known, since: Since, writes: int) -> bool:
     """Whether the gradients are those that backward() left: somebody may have divided them by hand."""
-    now = _marks(known)
+    now = gradient_marks(known)
     return len(now) == len(since.marks) and all(
         identity == before and version - written in (0, writes)
         for (identity, version), (before, written) in zip(now, since.marks, strict=True)

@@ -13,6 +13,9 @@ from .known import Known
 SPREAD = 16
 """Parameters of a list that are looked at to find out whose it is."""
 
+MARKED = 4
+"""Gradients of an optimizer that tell whether somebody wrote them."""
+
 T = TypeVar("T")
 
 
@@ -60,3 +63,15 @@ def listed_parameters(parameters: Any) -> Sequence[torch.Tensor] | None:
     if isinstance(parameters, torch.Tensor):
         return [parameters]
     return parameters if type(parameters) in (list, tuple) else None
+
+
+def gradient_marks(known: Known) -> list[tuple[int, int]]:
+    """What changes when somebody writes or replaces one of the first gradients."""
+    found = []
+    for parameter in known.parameters:
+        gradient = parameter.grad
+        if gradient is not None:
+            found.append((id(gradient), gradient._version))
+            if len(found) == MARKED:
+                break
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .accumulation import Accumulation
 from .clipping import Clipping
 from .devices import Devices
 from .eval_grad import EvalWithGrad
@@ -29,6 +30,7 @@ KINDS: tuple[type[Probe], ...] = (
     Updates,
     Clipping,
     Scaler,
+    Accumulation,
     Loaders,
     Devices,
     Memory,
