@@ -10,7 +10,6 @@ from probes import bootstrap
 from probes.api import watch
 from tests.benchmarks.loops import TrainingLoop
 from tests.benchmarks.recorded import Recorded
-from tests.benchmarks.switch import switches
 
 
 class Condition:
@@ -53,19 +52,18 @@ class Probes(Condition):
         directory = watch(folder, budget=self.budget, sidecar=False)
         self.session: Any = sys.modules[bootstrap.STATE].session
         self.recorded = Recorded(directory, self.session.writer.flush)
-        self._resume, self._pause = switches(self.session)
         self._is_on = True
         self.off()
 
     def on(self) -> None:
         if not self._is_on:
             self._is_on = True
-            self._resume()
+            self.session.resume()
 
     def off(self) -> None:
         if self._is_on:
             self._is_on = False
-            self._pause()
+            self.session.pause()
 
     def close(self) -> None:
         self.on()

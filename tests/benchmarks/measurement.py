@@ -66,7 +66,6 @@ class Result:
     extra_of_most_s: Median
     "Of the middle step of each block."
     extra_of_most_of_nothing_s: Median
-    watched_steps: int
     written: Written | None
     "Of our own probes only."
 
@@ -82,7 +81,7 @@ def measure(plan: Plan, folder: Path) -> Result:
     try:
         block_steps = _block_steps(condition, plan.seconds)
         done = alternate(condition, block_steps, plan.seconds)
-        written = condition.recorded.since_last() if isinstance(condition, Probes) else None
+        written = _accounts(condition, plan.seconds) if isinstance(condition, Probes) else None
     finally:
         condition.close()
     return _result(plan, len(list(loop.model.parameters())), done, written)
@@ -95,14 +94,23 @@ def _block_steps(condition: Condition, seconds: float) -> int:
     _run(condition.step, condition.loop.wait, least=FIRST_STEPS, seconds=0)
     recorded = condition.recorded if isinstance(condition, Probes) else None
     if recorded is not None:
-        recorded.since_last()
+        recorded.since_last(0)
     steps, step_s = _run(condition.step, condition.loop.wait, least=5, seconds=warm_s)
     wanted_s = min(BLOCK_S, 0.05 * seconds)
     if recorded is not None:
-        apart_s = steps / max(1, recorded.since_last().observed) * step_s
+        apart_s = steps / max(1, recorded.since_last(steps).observed) * step_s
         wanted_s = max(wanted_s, min(LONGEST_BLOCK_S, 0.1 * seconds, OBSERVED_IN_A_BLOCK * apart_s))
     condition.off()
     return steps_for(wanted_s, step_s, condition.round_steps)
+
+
+def _accounts(condition: Probes, seconds: float) -> Written:
+    """What the probes write over a stretch without pauses, as a user's run has none."""
+    condition.on()
+    _run(condition.step, condition.loop.wait, least=FIRST_STEPS, seconds=0)
+    condition.recorded.since_last(0)
+    steps, _ = _run(condition.step, condition.loop.wait, least=FIRST_STEPS, seconds=0.15 * seconds)
+    return condition.recorded.since_last(steps)
 
 
 def _run(step: Callable[[], None], wait: Callable[[], None], least: int, seconds: float) -> tuple[int, float]:
@@ -128,7 +136,6 @@ def _result(plan: Plan, parameters: int, done: Alternation, written: Written | N
         extra_of_nothing_s=extra_s(done.nothing),
         extra_of_most_s=extra_of_most_s(done.on),
         extra_of_most_of_nothing_s=extra_of_most_s(done.nothing),
-        watched_steps=done.watched_steps,
         written=written,
     )
 

@@ -18,6 +18,8 @@ FLUSH_S = 5.0
 class Written:
     """Between two looks."""
 
+    steps: int
+    "Taken."
     observed: int
     "Steps observed in full."
     bytes: int
@@ -38,8 +40,8 @@ class Recorded:
         self._reader: RunReader | None = None
         self._bytes = self._event_bytes = 0
 
-    def since_last(self) -> Written:
-        """What was written since the last call, or since the beginning."""
+    def since_last(self, steps_taken: int) -> Written:
+        """What was written since the last call, or since the beginning, in which the loop took `steps_taken` steps."""
         if not self._flush(FLUSH_S):
             raise RuntimeError("the disk does not take what is recorded")
         if self._reader is None:
@@ -52,9 +54,8 @@ class Recorded:
         before, self._bytes = self._bytes, self._size("*.npy")
         events_before, self._event_bytes = self._event_bytes, self._size("events.jsonl")
         estimate = probe_cost(rows) if len(rows) else float("nan")
-        return Written(
-            int((rows["gradients"] > 0).sum()), self._bytes - before, self._event_bytes - events_before, estimate, lost
-        )
+        observed = int((rows["gradients"] > 0).sum())
+        return Written(steps_taken, observed, self._bytes - before, self._event_bytes - events_before, estimate, lost)
 
     def _size(self, pattern: str) -> int:
         return sum(path.stat().st_size for path in self._directory.rglob(pattern))

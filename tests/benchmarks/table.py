@@ -48,7 +48,7 @@ def ratios(results: Sequence[Result]) -> list[str]:
 
 
 def own_accounts(results: Sequence[Result]) -> list[str]:
-    """What the probes wrote, and what they say they cost, beside what was measured."""
+    """What the probes wrote in a stretch without pauses, and what they say they cost, beside what was measured."""
     head = "loop|condition|observed 1 in|own estimate %|measured % [95 %]|bytes/observed step|4 x tensors + 200|event bytes/step|lost rows"
     rows = []
     for r in results:
@@ -59,12 +59,12 @@ def own_accounts(results: Sequence[Result]) -> list[str]:
             (
                 r.loop,
                 CONDITIONS[r.condition].title,
-                f"{r.watched_steps / r.written.observed:.1f}" if r.written.observed else "never",
+                f"{r.written.steps / r.written.observed:.1f}" if r.written.observed else "never",
                 f"{100 * r.written.own_estimate:.2f}",
                 interval(cost_share(r), 2, 100),
                 f"{per_row:.0f}",
                 str(bytes_allowed(r)),
-                f"{r.written.event_bytes / r.watched_steps:.2f}",
+                f"{r.written.event_bytes / r.written.steps:.2f}",
                 str(r.written.lost),
             )
         )
