@@ -16,8 +16,8 @@ from .observe import Observer, unwrap
 
 OFTEN = 4
 """A function called again within so many steps is called by every step, or nearly so."""
-RARELY = 16
-"""A function not called for so many steps is rare (again)."""
+SURE = 4
+"""So many times in a row."""
 
 OnStart = Callable[[tuple[Any, ...]], None]
 OnReturn = Callable[[tuple[Any, ...], Any], None]
@@ -26,7 +26,7 @@ OnReturn = Callable[[tuple[Any, ...], Any], None]
 class Watched:
     """One observed function and how often the loop calls it."""
 
-    __slots__ = ("_last", "_missed", "_missed_since", "for_loss", "function", "often", "suspended")
+    __slots__ = ("_in_a_row", "_last", "_missed", "_missed_since", "for_loss", "function", "often", "suspended")
 
     def __init__(self, function: types.FunctionType, for_loss: bool) -> None:
         self.function = function
@@ -34,7 +34,8 @@ class Watched:
         "Whether a step of which the loss alone is wanted needs it."
         self.often = False
         self.suspended = False
-        self._last = -RARELY
+        self._last = -SURE - OFTEN
+        self._in_a_row = 0
         self._missed = 0
         "Steps during which it was not observed; its own clock stands still then."
         self._missed_since = 0
@@ -44,12 +45,20 @@ class Watched:
         gap = now - self._last
         if gap:
             self._last = now
-            if gap <= OFTEN:
-                self.often = True
-            elif gap > RARELY:
-                self.often = False
+            self._in_a_row = self._in_a_row + 1 if gap <= OFTEN else 0
+            self.often = self._in_a_row >= SURE
 
-    def sleeps(self, step: int) -> None:
+    def sleeps(self, step: int) -> bool:
+        """Whether it is called so often that it is not observed from now on."""
+        if not self.often:
+            return False
+        if step - self._missed - self._last > OFTEN:
+            self._in_a_row, self.often = 0, False
+            return False
+        self.suspend(step)
+        return True
+
+    def suspend(self, step: int) -> None:
         self.suspended = True
         self._missed_since = step
 
@@ -116,9 +125,8 @@ class Attention:
         self._guard.mode = ASLEEP
         self._guard.step = self._step_now()
         for watched in self._watched.values():
-            if watched.often and not watched.suspended:
+            if not watched.suspended and watched.sleeps(self._guard.step):
                 self._observer.suspend(watched.function)
-                watched.sleeps(self._guard.step)
 
     def leave_all(self) -> None:
         """Observe nothing until the next `wake()`."""
@@ -127,7 +135,7 @@ class Attention:
         for watched in self._watched.values():
             if not watched.suspended:
                 self._observer.suspend(watched.function)
-                watched.sleeps(self._guard.step)
+                watched.suspend(self._guard.step)
 
     def resume_all(self) -> None:
         """After `leave_all()`: as asleep, with the rare calls observed."""

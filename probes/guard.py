@@ -40,6 +40,8 @@ class Guard:
         "Called when a watched function is called while asleep; whether its callback is to run."
         self.overhead_s = 0.0
         "What a call of a callback costs beside the callback."
+        self._inside = False
+        "In a callback: what torch's functions do for us is none of the loop's doing."
         self._report = report
         self._errors: dict[str, int] = {}
 
@@ -56,9 +58,10 @@ class Guard:
         modules, compile_with = sys.modules, dynamo.switch()
 
         def guarded(*values: Any) -> None:
-            if not self.active or getpid() != self.pid:
+            if self._inside or not self.active or getpid() != self.pid:
                 return
             began = clock()
+            self._inside = True
             chosen = callback
             compiling = compile_with is not None and "torch._dynamo" in modules
             compiler = compile_with(None) if compiling and compile_with is not None else None
@@ -74,6 +77,7 @@ class Guard:
             except Exception as error:
                 self._swallow(chosen, error)
             finally:
+                self._inside = False
                 if compiling and compile_with is not None:
                     compile_with(compiler)
                 self.spent_s += clock() - began + self.overhead_s

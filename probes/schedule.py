@@ -37,6 +37,7 @@ class Schedule:
         self.budget = budget
         self._observed = 0
         self._in_burst = 0
+        self._since_observed = 0
         self._income_s = 0.0
         self._full = _Account()
         self._loss = _Account()
@@ -50,6 +51,7 @@ class Schedule:
             return OBSERVE
         self._full.credit_s -= spent_s
         self._earn(elapsed_s, steps, spent_s)
+        self._since_observed = 0
         self._in_burst += 1
         if self._in_burst < BURST:
             return OBSERVE
@@ -68,16 +70,12 @@ class Schedule:
         self._earn(elapsed_s, steps, spent_s, unplanned_s=spent_s)
         return self._plan()
 
-    def _earn(
-        self,
-        elapsed_s: float,
-        steps: int,
-        spent_s: float,
-        unplanned_s: float = 0.0,
-        forgiven: bool = False,
-    ) -> None:
-        income_s = self.budget * max(0.0, elapsed_s - spent_s) - unplanned_s
-        self._income_s = _mean(self._income_s, income_s / max(1, steps))
+    def _earn(self, elapsed_s: float, steps: int, spent_s: float, unplanned_s: float = 0.0, forgiven: bool = False) -> None:
+        self._since_observed += steps
+        income_s = self.budget * max(0.0, elapsed_s - spent_s)
+        # However often the loop wakes us (epochs of a few steps), half is left to look at what it does between.
+        income_s -= min(unplanned_s, 0.5 * income_s)
+        self._income_s = _mean(self._income_s, income_s / max(1, steps), min(0.5, SMOOTHING * steps))
         if forgiven:
             return
         unused_s = self._loss.earn(LOSS_SHARE * income_s)
@@ -86,10 +84,11 @@ class Schedule:
     def _plan(self) -> Plan:
         full = self._full.steps_until(BURST, (1 - LOSS_SHARE) * self._income_s)
         loss = self._loss.steps_until(1, LOSS_SHARE * self._income_s)
+        full = min(full, max(0, LONGEST_SLEEP - self._since_observed))
         if loss < full:
             return Plan(loss, True)
         # Odd, so that bursts do not fall in step with epochs and other cycles of the loop, which are mostly even.
-        return Plan(min(full | 1, LONGEST_SLEEP), False) if full else OBSERVE
+        return Plan(full | 1, False) if full else OBSERVE
 
 
 class _Account:
@@ -119,5 +118,5 @@ class _Account:
         return math.ceil(missing_s / income_s)
 
 
-def _mean(old: float, new: float) -> float:
-    return new if old == 0.0 else old + SMOOTHING * (new - old)
+def _mean(old: float, new: float, weight: float = SMOOTHING) -> float:
+    return new if old == 0.0 else old + weight * (new - old)

@@ -167,8 +167,7 @@ class Steps:
         if now.window.training is None:
             now.window.training = self._session.training_mode()
         now.reuse = known.reuse.at_step()
-        with torch.no_grad():
-            now.indices, now.norms = gradient_norms(known.parameters)
+        now.indices, now.norms = gradient_norms(known.parameters)
         self._session.probes.tell("step_begins", known)
         known.began = time.perf_counter()
 
@@ -196,6 +195,7 @@ class Steps:
                 self._take_from_closure(known, now, now.window, inner)
             self._observed(known, now, now.window, end - began - now.window.evaluation_s, end)
         self._session.transfer.poll()
+        self._session.say_signals()
         if known is self._main:
             self._plan_next(end, loss_only, now.window)
         if self._session.guard.mode == AWAKE:
@@ -209,8 +209,7 @@ class Steps:
         window.take(inner)
         now.closure = True
         now.reuse = known.reuse.at_step()
-        with torch.no_grad():
-            now.indices, now.norms = gradient_norms(known.parameters)
+        now.indices, now.norms = gradient_norms(known.parameters)
 
     def _observed(self, known: Known, now: Observation, window: Window, step_s: float, end: float) -> None:
         """All that is known of a step that was seen from its beginning to its end."""
@@ -224,7 +223,6 @@ class Steps:
         if known is self._main:
             self._row = self._mark(end)
             self.root_is_the_loss = all(loss.is_plain for loss in window.losses)
-            self._session.say_signals()
             self._session.instruments.watch_late_modules(self._session.observer)
 
     def _mark(self, end: float) -> Mark:

@@ -1,0 +1,116 @@
+"""Between observed steps the loop runs as if we were not there, and nothing rare is missed all the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.probes.watched import column, events, read, run_script
+
+LOOP = """
+import json, torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset
+torch.manual_seed(0)
+x, y = torch.randn(640, 8), torch.randint(0, 3, (640,))
+train_loader = DataLoader(TensorDataset(x[:512], y[:512]), batch_size=4, shuffle=True)
+val_loader = DataLoader(TensorDataset(x[512:], y[512:]), batch_size=32)
+model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+measured = {"val": [], "saved": []}
+def batches():
+    while True:
+        yield from train_loader
+source = batches()
+val_inputs, val_targets = x[512:], y[512:]
+for step in range(1, 1501):
+    inputs, targets = next(source)
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(inputs), targets)
+    loss.backward()
+    optimizer.step()
+    if step % 100 == 0:
+        EVALUATION
+    if step % 250 == 0:
+        torch.save(model.state_dict(), f"step{step}.pt")
+        measured["saved"].append(step)
+json.dump(measured, open("measured.json", "w"))
+"""
+
+EVALUATIONS = {
+    "eval() and a loader": """
+        model.eval()
+        with torch.no_grad():
+            total = sum(F.cross_entropy(model(a), b).item() * len(b) for a, b in val_loader)
+        model.train()
+        measured["val"].append(total / 128)
+""",
+    "no_grad() alone": """
+        with torch.no_grad():
+            measured["val"].append(F.cross_entropy(model(val_inputs), val_targets).item())
+""",
+    "a loader alone": """
+        total = sum(F.cross_entropy(model(a), b).item() * len(b) for a, b in val_loader)
+        measured["val"].append(total / 128)
+""",
+    "inference_mode() and another criterion": """
+        with torch.inference_mode():
+            measured["val"].append(F.multi_margin_loss(model(val_inputs), val_targets).item())
+""",
+}
+
+
+def run(folder: Path, evaluation: str, budget: float) -> tuple[Any, dict[str, Any]]:
+    run_script(LOOP.replace("        EVALUATION\n", EVALUATIONS[evaluation].lstrip("\n")), folder, budget=budget)
+    measured: dict[str, Any] = json.loads((folder / "measured.json").read_text())
+    return read(folder), measured
+
+
+@pytest.mark.parametrize("evaluation", EVALUATIONS)
+def test_no_evaluation_between_observed_steps_is_missed(tmp_path: Path, evaluation: str) -> None:
+    chunk, measured = run(tmp_path, evaluation, budget=0.02)
+    observed = (column(chunk, "gradients") == 6).sum()
+    assert 32 <= observed < 700
+    found = events(chunk, "evaluation")
+    assert [event["value"] for event in found] == pytest.approx(measured["val"], rel=1e-5)
+    assert [event["step"] for event in found] == list(range(100, 1501, 100))
+
+
+def test_steps_checkpoints_and_epochs_are_counted_while_asleep(tmp_path: Path) -> None:
+    chunk, measured = run(tmp_path, "eval() and a loader", budget=0.02)
+    assert [event["step"] for event in events(chunk, "checkpoint")] == measured["saved"]
+    assert [event["epoch"] for event in events(chunk, "epoch")] == list(range(1, 12))
+    assert column(chunk, "step")[-1] > 1500 - 500
+    steps = column(chunk, "step")
+    assert (steps[1:] > steps[:-1]).all()
+
+
+SEEN_FROM_INSIDE = """
+import json, torch
+import torch.nn.functional as F
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+x, y = torch.randn(16, 8), torch.randint(0, 3, (16,))
+kinds = set()
+changes = 0
+before = None
+for step in range(1000):
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    now = F.cross_entropy.__code__
+    kinds.add(id(now)); changes += now is not before; before = now
+json.dump({"kinds": len(kinds), "changes": changes}, open("measured.json", "w"))
+"""
+
+
+@pytest.mark.skipif("sys.version_info >= (3, 12)", reason="nothing in a function changes there")
+def test_a_function_that_each_step_calls_is_left_alone_between_observed_steps(tmp_path: Path) -> None:
+    run_script(SEEN_FROM_INSIDE, tmp_path, budget=0.02)
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    assert measured["kinds"] == 2
+    assert 10 < measured["changes"] < 900
