@@ -49,15 +49,15 @@ def batch_bytes(data: Any) -> int:
     return sum(t.numel() * t.element_size() for t in tensors_of(data) if t.device.type == "cpu")
 
 
-def hash_rows(data: Any) -> list[tuple[int, int]]:
-    """(Place in the batch, hash) of some rows; empty where the rows are not on the CPU, alike, or not readable."""
+def hash_rows(data: Any) -> tuple[int, list[tuple[int, int]]]:
+    """Number of rows, and (place in the batch, hash) of some of them; none where they are not on the CPU, alike and readable."""
     columns = [t for t in tensors_of(data) if t.dim() and t.numel()]
     if not columns or torch._C._len_torch_dispatch_stack():
-        return []
+        return 0, []
     count = columns[0].shape[0]
     columns = [t for t in columns if t.shape[0] == count]
     if count < 2 or not all(_readable(t) for t in columns):
-        return []
+        return 0, []
     # No mode of the program's (a default device, a mode of its own) sees what is done here.
     with torch._C.DisableTorchFunction(), torch.no_grad():
         flat = [t.detach().reshape(count, -1) for t in columns]
@@ -71,7 +71,7 @@ def hash_rows(data: Any) -> list[tuple[int, int]]:
         places = chosen.tolist()
     whole = sum(sizes) <= LARGEST_ROW_BYTES
     main = sizes.index(max(sizes))
-    return [
+    return count, [
         (place, hash(b"".join(part[i] for part in parts)))
         for i, place in enumerate(places)
         if _says_something(parts[main][i], largest.element_size(), whole)

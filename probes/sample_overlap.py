@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from .same_samples import EXAMPLES, Common
 
@@ -12,17 +12,34 @@ ENOUGH_SHARE = 0.05
 ABOVE_CHANCE = 5
 
 
+class Rate:
+    """Share of the rows of batches that were hashed. Both sides choose by content, so the one that chose less decides."""
+
+    def __init__(self) -> None:
+        self._hashed = self._rows = 0
+
+    def add(self, hashed: int, rows: int) -> None:
+        self._hashed += hashed
+        self._rows += rows
+
+    def value(self) -> float:
+        return self._hashed / self._rows if self._hashed else 1.0
+
+
 class TrainingRows:
     """Rows of which it is known that training read them."""
 
     def __init__(self) -> None:
         self.hashes: set[int] = set()
+        self.rate = Rate()
 
     @property
     def full(self) -> bool:
         return len(self.hashes) >= MOST_ROWS
 
-    def add(self, rows: Iterable[tuple[int, int]]) -> None:
+    def add(self, rows: Collection[tuple[int, int]], count: int) -> None:
+        """`rows` were chosen among `count`."""
+        self.rate.add(len(rows), count)
         for _, value in rows:
             if not self.full:
                 self.hashes.add(value)
@@ -34,6 +51,7 @@ class ValidationRows:
     def __init__(self) -> None:
         self._places: dict[int, int] = {}
         self._times: dict[int, int] = {}
+        self._rate = Rate()
         self._rows = 0
         self._first_pass_over = False
 
@@ -44,8 +62,9 @@ class ValidationRows:
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, rows: Iterable[tuple[int, int]]) -> None:
-        """Rows as (place in the pass, hash)."""
+    def add(self, rows: Collection[tuple[int, int]], count: int) -> None:
+        """`rows` as (place in the pass, hash), chosen among `count`."""
+        self._rate.add(len(rows), count)
         for place, value in rows:
             if self.full or (self._first_pass_over and value in self._places):
                 continue
@@ -57,7 +76,7 @@ class ValidationRows:
         self._first_pass_over = True
 
     def common(self, training: TrainingRows, training_seen: float) -> Common | None:
-        """What training read too, if it is too much to be chance; `training_seen`: the share of the training rows seen so far.
+        """What training read too, if it is too much to be chance; `training_seen`: the share of the training rows seen so far, at most.
 
         Where many rows of the validation set equal each other (few discrete values), as many equal training rows are no leak:
         pairs of equal rows within the set say how many to expect.
@@ -69,7 +88,8 @@ class ValidationRows:
         pairs = sum(times * (times - 1) // 2 for times in self._times.values())
         chance = pairs / (self._rows * (self._rows - 1) / 2)
         by_chance = chance * self._rows * len(training.hashes)
-        share = min(1.0, len(found) / len(unique) / max(training_seen, 1e-9))
+        could_be_found = min(1.0, training.rate.value() / self._rate.value()) * max(training_seen, 1e-9)
+        share = min(1.0, len(found) / len(unique) / could_be_found)
         if share <= ENOUGH_SHARE or len(found) <= ABOVE_CHANCE * by_chance:
             return None
         places = sorted(self._places[value] for value in found)

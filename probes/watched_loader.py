@@ -48,20 +48,20 @@ class WatchedLoader:
         """Share of its rows among which those hashed for training were chosen; 1 where their number is not known."""
         return min(1.0, self._rows_trained / self.rows_a_pass) if self.rows_a_pass else 1.0
 
-    def wait(self, hashes: list[tuple[int, int]]) -> None:
+    def wait(self, count: int, hashes: list[tuple[int, int]]) -> None:
         """Keep the hashes of a batch until it shows what the batch is for."""
         if len(self._waiting) < MOST_WAITING:
             self._waiting += [(self.rows_seen + place, value) for place, value in hashes]
-            self._rows_waiting += self.batch_size
+            self._rows_waiting += count
 
     def settle(self, role: str, training: TrainingRows) -> None:
         """The batches kept so far were of `role`."""
         if role == TRAINING:
             if not training.full:
                 self._rows_trained += self._rows_waiting
-            training.add(self._waiting)
+            training.add(self._waiting, self._rows_waiting)
         else:
-            self.validation.add(self._waiting)
+            self.validation.add(self._waiting, self._rows_waiting)
         self.drop()
 
     def drop(self) -> None:
