@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 FEWEST_BATCHES = 3
-MOST_BATCHES = 100_000
+NOTE = "eval-with-grad"
 
 
 class EvalWithGrad(Probe):
@@ -27,8 +26,6 @@ class EvalWithGrad(Probe):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._batches: deque[tuple[bool, Line | None]] = deque(maxlen=MOST_BATCHES)
-        "Whether each batch's graph was wasted, of passes whose end was not yet told."
         self._went_back = False
         "torch.autograd.grad() was called since the last backward or batch without a graph."
         self._line: Line | None = None
@@ -57,22 +54,23 @@ class EvalWithGrad(Probe):
         self._line = None
 
     def evaluation_batch(self, batch: Batch) -> None:
-        self._batches.append((batch.grad_enabled and not self._went_back, self._line))
+        if batch.of is not None and batch.grad_enabled and not self._went_back:
+            wasted: list[Line | None] = batch.of.notes.setdefault(NOTE, [])
+            wasted.append(self._line)
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
-        batches = [self._batches.popleft() for _ in range(min(finished.batches, len(self._batches)))]
         loader = self.session.loop.training_loader
-        if not batches or (finished.loader is not None and finished.loader == loader):
+        if finished.loader is not None and finished.loader == loader:
             return
         self.session.seen("validation graphs")
-        wasted = [where for is_wasted, where in batches if is_wasted]
+        wasted: list[Line | None] = finished.notes.get(NOTE, [])
         if finished.batches < FEWEST_BATCHES:
             return
-        if len(wasted) < len(batches):
-            self.session.facts.absent("eval-with-grad", metric)
+        if len(wasted) < finished.batches:
+            self.session.facts.absent(NOTE, metric)
             return
         self.session.facts.seen(
-            "eval-with-grad",
+            NOTE,
             metric,
             at_step=finished.step,
             where=wasted[0] or finished.where,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 MOST_FORWARDS = 64
-MOST_BATCHES = 100_000
+NOTE = "eval-in-train-mode"
 
 
 class _Forward:
@@ -57,8 +57,6 @@ class EvalInTrainMode(Probe):
         self._models: dict[int, tuple[weakref.ref[torch.nn.Module], ModelModes]] = {}
         self._forwards: deque[_Forward] = deque(maxlen=MOST_FORWARDS)
         "Since the last backward or validation batch."
-        self._batches: deque[_Seen | None] = deque(maxlen=MOST_BATCHES)
-        "Of passes whose end was not yet told: on a GPU that comes later, but in order."
         self._training_input: _Identity | None = None
         self._fetched_since_backward = False
 
@@ -94,13 +92,13 @@ class EvalInTrainMode(Probe):
         seen = [(forward, modes) for forward in forwards if (modes := self._modes_of(forward)) is not None]
         if not batch.grad_enabled:
             self._forwards.clear()
-        if not seen:
-            self._batches.append(None)
+        if not seen or batch.of is None:
             return
         # Of several models that take part, the one that was forgotten.
         forward, modes = next((one for one in seen if one[1].wrong_for_validation), seen[0])
         written = forwards[-1].counter if batch.grad_enabled else None
-        self._batches.append(_Seen(modes, has_advanced(forward.counter, written), forward.where))
+        noted: list[_Seen] = batch.of.notes.setdefault(NOTE, [])
+        noted.append(_Seen(modes, has_advanced(forward.counter, written), forward.where))
 
     def _of_batch(self, batch: Batch) -> list[_Forward]:
         if (
@@ -130,19 +128,18 @@ class EvalInTrainMode(Probe):
         return model
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
-        batches = [self._batches.popleft() for _ in range(min(finished.batches, len(self._batches)))]
-        seen = [batch for batch in batches if batch is not None]
+        seen: list[_Seen] = finished.notes.get(NOTE, [])
         if not seen or (finished.loader is not None and finished.loader == self.session.loop.training_loader):
             return
         self.session.seen("validation modes")
         wrong = [batch for batch in seen if batch.modes.wrong_for_validation]
         if 2 * len(wrong) <= len(seen):
-            self.session.facts.absent("eval-in-train-mode", metric)
+            self.session.facts.absent(NOTE, metric)
             return
         first = wrong[0]
         advanced = [batch.advanced for batch in wrong if batch.advanced is not None]
         self.session.facts.seen(
-            "eval-in-train-mode",
+            NOTE,
             metric,
             at_step=finished.step,
             where=first.where or finished.where,

@@ -14,7 +14,7 @@ from .where import Line
 class Batch:
     """One batch from its fetch on, until it is known whether it trains or evaluates."""
 
-    __slots__ = ("began", "fetch_s", "forward_s", "grad_enabled", "loader", "losses", "samples", "training", "where")
+    __slots__ = ("began", "fetch_s", "forward_s", "grad_enabled", "loader", "losses", "of", "samples", "training", "where")
 
     def __init__(self, began: float) -> None:
         self.began = began
@@ -27,6 +27,8 @@ class Batch:
         self.losses: list[tuple[str, torch.Tensor, str, int]] = []
         "Criterion's name, its value, reduction and the number of items it was taken over."
         self.where: Line | None = None
+        self.of: EvaluationPass | None = None
+        "The pass it turned out to belong to."
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -49,10 +51,13 @@ class EvaluationPass:
         self.items = 0
         self.any_training: bool | None = None
         self.any_grad = False
+        self.notes: dict[str, Any] = {}
+        "What a probe wants to remember of it until its end is told, under the probe's own name."
         self._host_sum = 0.0
         self._device_sum: torch.Tensor | None = None
 
     def add(self, batch: Batch, now: float) -> None:
+        batch.of = self
         self.batches += 1
         self.ended = now
         self.any_grad = self.any_grad or batch.grad_enabled

@@ -57,6 +57,10 @@ class LossGraphRetained(Probe):
         self._holder: Holder | None = None
         self._oldest_looked_at = 0
 
+    def awoke(self) -> None:
+        self._criterion = None
+        self._noted_this_step = False
+
     def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
         if plain_tensor(output) and output.grad_fn is not None and output.numel() == 1:
             self._criterion = weakref.ref(output)

@@ -42,7 +42,6 @@ def facts(source: str, folder: Path, budget: float = 0.0) -> list[dict[str, Any]
 KEPT = {
     "list": script("kept.append(loss)"),
     "list of what was divided": script("kept.append(loss)", backward="(loss / 4).backward()"),
-    "list of pairs": script("kept.append((step, loss))"),
     "dict": script("kept[step] = loss", start="{}, 0, None"),
     "running sum": script("total = total + loss"),
     "retain_graph": script("kept.append(loss)", backward="loss.backward(retain_graph=True)"),
@@ -62,9 +61,14 @@ def test_kept(tmp_path: Path, name: str) -> None:
     assert first["where"]["line"] == line_of(source, ".backward(")
 
 
-def test_cleared_each_epoch_it_is_said_once_for_each(tmp_path: Path) -> None:
-    found = facts(script("kept.append(loss)") + "kept.clear(); train(64)\n", tmp_path)
-    assert found[0]["step"] <= 40
+def test_kept_in_a_run_that_is_observed_now_and_then(tmp_path: Path) -> None:
+    assert facts(script("kept.append(loss)", steps=500), tmp_path, budget=0.01)[0]["step"] <= 40
+
+
+def test_a_window_without_a_limit_of_its_own_is_taken_back(tmp_path: Path) -> None:
+    run_script(script("kept = [*kept, loss][-60:]", steps=150), tmp_path)
+    (gone,) = [fact for fact in events(read(tmp_path), "fact_gone") if fact["fact"] == "loss-graph-retained"]
+    assert 60 < gone["step"] < 100
 
 
 NEAR_MISSES = {
