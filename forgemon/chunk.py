@@ -40,6 +40,16 @@ class Gradients:
 
 
 @dataclass(frozen=True)
+class Updates:
+    """Rows of the table of weight and update norms that belongs to a table of parameters; sampled more rarely than gradients."""
+
+    table: ParameterTable
+    rows: Rows
+    "Fields `step` (N,), `weight_norm` and `update_norm` (N, P): 2-norm of each parameter's weights before the step and of what the "
+    "step changed in them, estimated from a sample of the entries; NaN where it had no gradient or cannot be sampled."
+
+
+@dataclass(frozen=True)
 class Chunk:
     """New rows and events of one rank and of the machine, each in the order they were written.
 
@@ -53,12 +63,14 @@ class Chunk:
     events: tuple[Event, ...] = ()
     machine: Rows | None = None
     machine_events: tuple[Event, ...] = ()
+    updates: tuple[Updates, ...] = ()
 
     @property
     def empty(self) -> bool:
         return not (
             len(self.steps)
             or self.gradients
+            or self.updates
             or self.metrics
             or self.events
             or self.machine_events

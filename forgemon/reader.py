@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from forgemon.chunk import Chunk, Event, Gradients, ParameterTable, Rows
+from forgemon.chunk import Chunk, Event, Gradients, ParameterTable, Rows, Updates
 from forgemon.errors import UserError
 from forgemon.growing import conform
 from forgemon.journal import JournalFile, text, whole
@@ -37,7 +37,11 @@ def gradient_row(parameters: int) -> np.dtype[Any]:
     return np.dtype([("step", "<i8"), ("norm", "<f4", (parameters,))])
 
 
-_TABLE_NAME = re.compile(r"gradients-(\d{1,9})\.npy")
+def update_row(parameters: int) -> np.dtype[Any]:
+    return np.dtype([("step", "<i8"), ("weight_norm", "<f4", (parameters,)), ("update_norm", "<f4", (parameters,))])
+
+
+_TABLE_NAME = re.compile(r"(gradients|updates)-(\d{1,9})\.npy")
 
 
 class RunReader:
@@ -60,6 +64,7 @@ class RunReader:
         self._machine = TableFile(path / "machine.npy", SoundRows("time"))
         self._machine_events = JournalFile(path / "machine.jsonl", steps=False)
         self._gradients: dict[int, tuple[ParameterTable, TableFile]] = {}
+        self._updates: dict[int, tuple[ParameterTable, TableFile]] = {}
         self._metrics: dict[str, TableFile] = {}
         self._passed_over: dict[str, str] = {}
         self._end_known = False
@@ -84,7 +89,7 @@ class RunReader:
     def problems(self) -> tuple[str, ...]:
         """What was left out or could not be read so far, one line each."""
         files: list[TableFile | JournalFile] = [self._steps, self._events, self._machine, self._machine_events]
-        files += [table for _, table in self._gradients.values()]
+        files += [table for _, table in (*self._gradients.values(), *self._updates.values())]
         files += self._metrics.values()
         found = [problem for file in files for problem in file.problems]
         info = [f"run.json: {self._info_problem}"] if self._info_problem else []
@@ -104,11 +109,13 @@ class RunReader:
     def _read_once(self, max_rows: int) -> Chunk:
         steps = self._steps.read(max_rows)
         gradients = self._read_gradients(max_rows)
+        updates = self._read_updates(max_rows)
         metrics = self._read_metrics(max_rows)
         events = self._events.read(MAX_EVENTS)
         machine = self._machine.read(max_rows)
         machine_events = self._machine_events.read(MAX_EVENTS)
-        tables = [self._steps, self._machine, *(t for _, t in self._gradients.values()), *self._metrics.values()]
+        of_parameters = [table for _, table in (*self._gradients.values(), *self._updates.values())]
+        tables = [self._steps, self._machine, *of_parameters, *self._metrics.values()]
         self.caught_up = all(t.caught_up for t in tables) and self._events.caught_up and self._machine_events.caught_up
         return Chunk(
             steps=np.empty(0, STEP_ROW) if steps is None else conform(steps, STEP_ROW),
@@ -117,6 +124,7 @@ class RunReader:
             events=tuple(events),
             machine=machine,
             machine_events=tuple(machine_events),
+            updates=updates,
         )
 
     def _read_gradients(self, max_rows: int) -> tuple[Gradients, ...]:
@@ -125,6 +133,14 @@ class RunReader:
             rows = file.read(max_rows)
             if rows is not None:
                 read.append(Gradients(table, conform(rows, gradient_row(len(table.names)))))
+        return tuple(read)
+
+    def _read_updates(self, max_rows: int) -> tuple[Updates, ...]:
+        read = []
+        for table, file in self._updates.values():
+            rows = file.read(max_rows)
+            if rows is not None:
+                read.append(Updates(table, conform(rows, update_row(len(table.names)))))
         return tuple(read)
 
     def _read_metrics(self, max_rows: int) -> dict[str, Rows]:
@@ -151,11 +167,13 @@ class RunReader:
         self._info, self._info_problem = info, ""
 
     def _find_files(self) -> None:
-        """Pick up gradient tables and metrics that appeared since."""
+        """Pick up tables of parameters and metrics that appeared since."""
         for name in _listed(self._rank_path):
             match = _TABLE_NAME.fullmatch(name)
-            if match and int(match[1]) not in self._gradients and name not in self._passed_over:
-                self._add_gradients(int(match[1]), name)
+            if match and name not in self._passed_over:
+                tables = self._gradients if match[1] == "gradients" else self._updates
+                if int(match[2]) not in tables:
+                    self._add_table(tables, int(match[2]), name)
         for name in _listed(self._rank_path / "metrics"):
             metric = unquote(name[:-4], errors="replace")
             if name.endswith(".npy") and metric not in self._metrics:
@@ -165,8 +183,8 @@ class RunReader:
                 else:
                     self._passed_over["metrics"] = f"more than {MAX_METRICS} metrics, the rest is left out"
 
-    def _add_gradients(self, number: int, name: str) -> None:
-        if len(self._gradients) == MAX_TABLES:
+    def _add_table(self, tables: dict[int, tuple[ParameterTable, TableFile]], number: int, name: str) -> None:
+        if len(tables) == MAX_TABLES:
             self._passed_over[name] = f"more than {MAX_TABLES} parameter tables, this one is left out"
             return
         path = self._rank_path / f"parameters-{number}.json"
@@ -177,9 +195,11 @@ class RunReader:
         except (OSError, ValueError) as error:
             self._passed_over[name] = f"left out, {path.name} cannot be read: {getattr(error, 'strerror', None) or error}"
             return
-        sound = SoundRows("step", ("norm",), vector=len(table.names))
-        self._gradients[number] = (table, TableFile(self._rank_path / name, sound))
-        self._gradients = dict(sorted(self._gradients.items()))
+        norms = ("norm",) if tables is self._gradients else ("weight_norm", "update_norm")
+        sound = SoundRows("step", norms, vector=len(table.names))
+        tables[number] = (table, TableFile(self._rank_path / name, sound))
+        for later in sorted(n for n in tables if n > number):  # in the order of their numbers, whenever they were seen
+            tables[later] = tables.pop(later)
 
     def _with_end(self, chunk: Chunk) -> Chunk:
         """Once all is read: has the process vanished without a word? Then say so, once, as the sidecar would have."""

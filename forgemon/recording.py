@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from forgemon.chunk import Chunk, Event, Gradients, ParameterTable, Rows
+from forgemon.chunk import Chunk, Event, Gradients, ParameterTable, Rows, Updates
 from forgemon.growing import GrowingRows, ThinnedRows
 from probes.record import STEP_COLUMNS
 
 GRADIENT_BYTES = 256 << 20
 """Gradient rows kept of the newest table; beyond, every second is let go, evenly over the run. Each older table keeps half as
 much as the next, so that all together stay within twice this bound."""
+UPDATE_BYTES = 64 << 20
+"""The same for rows of weight and update norms, of which there are fewer."""
 
 STEP_ROW = np.dtype([(c[0], "<" + c[1]) for c in STEP_COLUMNS])
 
@@ -69,6 +71,26 @@ class _Events:
         return tuple(self._events[i] for i in np.flatnonzero(inside))
 
 
+class _Tables:
+    """Rows of the tables of parameters, by their numbers, in bounded memory."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._tables: dict[int, tuple[ParameterTable, ThinnedRows]] = {}
+
+    def extend(self, table: ParameterTable, rows: Rows) -> None:
+        if table.table not in self._tables:
+            for _, older in self._tables.values():
+                older.lower_limit(older.limit // 2)
+            self._tables[table.table] = (table, ThinnedRows(rows.dtype, self._most_bytes // rows.dtype.itemsize))
+        self._tables[table.table][1].extend(rows)
+
+    def between(self, after: int | None, to: int | None) -> list[tuple[ParameterTable, Rows]]:
+        found = [(table, kept.view()) for table, kept in self._tables.values()]
+        cut = [(table, rows[_slice(rows["step"], after, to)]) for table, rows in found]
+        return [(table, rows) for table, rows in cut if len(rows)]
+
+
 class Recording:
     """Feed it every chunk of a run; ask it for any stretch of steps.
 
@@ -79,7 +101,8 @@ class Recording:
     def __init__(self) -> None:
         self._steps = _Series(np.empty(0, STEP_ROW), "step")
         self._times = GrowingRows(np.float64)
-        self._gradients: dict[int, tuple[ParameterTable, ThinnedRows]] = {}
+        self._gradients = _Tables(GRADIENT_BYTES)
+        self._updates = _Tables(UPDATE_BYTES)
         self._metrics: dict[str, _Series] = {}
         self._events = _Events("step")
         self._machine: _Series | None = None
@@ -102,7 +125,9 @@ class Recording:
     def extend(self, chunk: Chunk) -> None:
         self._extend_steps(chunk.steps)
         for gradients in chunk.gradients:
-            self._extend_gradients(gradients)
+            self._gradients.extend(gradients.table, gradients.rows)
+        for updates in chunk.updates:
+            self._updates.extend(updates.table, updates.rows)
         for name, rows in chunk.metrics.items():
             self._metrics.setdefault(name, _Series(rows, "step")).extend(rows)
         self._events.extend(chunk.events)
@@ -118,35 +143,21 @@ class Recording:
         times = np.maximum.accumulate(rows["time"])
         self._times.extend(np.maximum(times, self._times.view()[-1]) if len(self._times) else times)
 
-    def _extend_gradients(self, gradients: Gradients) -> None:
-        number = gradients.table.table
-        if number not in self._gradients:
-            for _, older in self._gradients.values():
-                older.lower_limit(older.limit // 2)
-            limit = GRADIENT_BYTES // gradients.rows.dtype.itemsize
-            self._gradients[number] = (gradients.table, ThinnedRows(gradients.rows.dtype, limit))
-        self._gradients[number][1].extend(gradients.rows)
-
     def between(self, after_step: int | None, to_step: int | None) -> Chunk:
         """What belongs to after_step < step <= to_step; None leaves that end open: to the first or the newest of everything.
 
         Arrays are views that later chunks do not change.
         """
         after, to = self._time_of(after_step), self._time_of(to_step)
-        gradients = []
-        for table, kept in self._gradients.values():
-            rows = kept.view()
-            rows = rows[_slice(rows["step"], after_step, to_step)]
-            if len(rows):
-                gradients.append(Gradients(table, rows))
         metrics = {name: series.between(after_step, to_step) for name, series in self._metrics.items()}
         return Chunk(
             steps=self._steps.between(after_step, to_step),
-            gradients=tuple(gradients),
+            gradients=tuple(Gradients(table, rows) for table, rows in self._gradients.between(after_step, to_step)),
             metrics={name: rows for name, rows in metrics.items() if len(rows)},
             events=self._events.between(after_step, to_step),
             machine=None if self._machine is None else self._machine.between(after, to),
             machine_events=self._machine_events.between(after, to),
+            updates=tuple(Updates(table, rows) for table, rows in self._updates.between(after_step, to_step)),
         )
 
     def _time_of(self, step: int | None) -> float | None:

@@ -101,6 +101,13 @@ class Snapshot:
     "(K,) steps of the rows of `gradient_norms`; bounded, older rows thinned out evenly."
     gradient_norms: npt.NDArray[np.float32]
     "(K, P) 2-norms in the order of table.names."
+    update_table: ParameterTable | None
+    "The newest parameter table of which updates were sampled."
+    update_steps: npt.NDArray[np.int64]
+    "(U,) steps of the rows of `update_ratios`; bounded as above."
+    update_ratios: npt.NDArray[np.float32]
+    "(U, P) norm of what a step changed in each parameter over the norm of its weights, in the order of update_table.names; NaN "
+    "where it had no gradient at that step, cannot be sampled or was zero."
     evaluations: tuple[Evaluation, ...]
     checkpoints: tuple[Checkpoint, ...]
     best: BestCheckpoint | None

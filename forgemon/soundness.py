@@ -48,8 +48,8 @@ class SoundRows:
                 raise UnreadableTable(f"it has no column {name}")
             if name in ("step", "time") and (dtype[name].shape or dtype[name].kind != ("i" if name == "step" else "f")):
                 raise UnreadableTable(f"its column {name} is of the wrong type")
-        if self._vector is not None and dtype["norm"].shape != (self._vector,):
-            raise UnreadableTable(f"its rows are not for {self._vector} parameters")
+            if self._vector is not None and name.endswith("norm") and dtype[name].shape != (self._vector,):
+                raise UnreadableTable(f"its rows are not for {self._vector} parameters")
 
     def begin_again(self) -> None:
         """The file is read from its start once more: what was handed on already is skipped without a word."""

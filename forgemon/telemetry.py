@@ -11,7 +11,7 @@ import numpy as np
 
 from forgemon.chunk import Chunk, Event, Rows
 from forgemon.evaluations import Evaluations
-from forgemon.gradient_history import GradientHistory
+from forgemon.gradient_history import GradientHistory, UpdateHistory
 from forgemon.growing import GrowingRows
 from forgemon.journal import text, texts, whole
 from forgemon.recording import STEP_ROW
@@ -35,6 +35,7 @@ class Telemetry:
         self._steps = GrowingRows(STEP_ROW)
         self._machine: GrowingRows | None = None
         self._gradients = GradientHistory()
+        self._updates = UpdateHistory()
         self._evaluations = Evaluations()
         self._state = RunState()
         self._mode = ModeBadge()
@@ -52,7 +53,9 @@ class Telemetry:
             self._steps.extend(chunk.steps)
             self._reach(int(chunk.steps["step"].max()), chunk.steps["time"].max())
         for gradients in chunk.gradients:
-            self._gradients.add(gradients)
+            self._gradients.add(gradients.table, gradients.rows)
+        for updates in chunk.updates:
+            self._updates.add(updates.table, updates.rows)
         for name, rows in chunk.metrics.items():
             self._evaluations.add_metric(name, rows)
             self._reach(0, rows["time"].max())
@@ -110,6 +113,7 @@ class Telemetry:
         step_time = -math.inf if newest is None else float(newest["time"])
         state, detail, stack = self._state.state(step_time, self._time)
         gradient_steps, gradient_norms = self._gradients.rows()
+        update_steps, update_ratios = self._updates.rows()
         started = self._started or {}
         gpus = texts(started, "gpus")
         return Snapshot(
@@ -125,6 +129,9 @@ class Telemetry:
             table=self._gradients.table,
             gradient_steps=gradient_steps,
             gradient_norms=gradient_norms,
+            update_table=self._updates.table,
+            update_steps=update_steps,
+            update_ratios=update_ratios,
             evaluations=self._evaluations.evaluations(),
             checkpoints=self._evaluations.checkpoints(),
             best=self._evaluations.best(),

@@ -36,13 +36,16 @@ def assert_equal(left: Any, right: Any, where: str = "") -> None:
 
 def joined(chunks: list[Chunk]) -> Chunk:
     """All chunks as one, with gradient rows gathered by table."""
-    from forgemon.chunk import Gradients
+    from forgemon.chunk import Gradients, Updates
 
     tables: dict[int, list[Gradients]] = {}
+    updates: dict[int, list[Updates]] = {}
     metrics: dict[str, list[Any]] = {}
     for chunk in chunks:
         for gradients in chunk.gradients:
             tables.setdefault(gradients.table.table, []).append(gradients)
+        for sampled in chunk.updates:
+            updates.setdefault(sampled.table.table, []).append(sampled)
         for name, rows in chunk.metrics.items():
             metrics.setdefault(name, []).append(rows)
     machine = [chunk.machine for chunk in chunks if chunk.machine is not None and len(chunk.machine)]
@@ -53,4 +56,5 @@ def joined(chunks: list[Chunk]) -> Chunk:
         events=tuple(event for chunk in chunks for event in chunk.events),
         machine=np.concatenate(machine) if machine else None,
         machine_events=tuple(event for chunk in chunks for event in chunk.machine_events),
+        updates=tuple(Updates(t[0].table, np.concatenate([u.rows for u in t])) for _, t in sorted(updates.items())),
     )

@@ -16,6 +16,7 @@ from probes.record import (
     gradient_columns,
     machine_columns,
     metric_file_name,
+    update_columns,
     write_json_once,
 )
 
@@ -59,6 +60,10 @@ class RunFiles:
         path = self.rank_path / f"gradients-{table}.npy"
         self.table(path, gradient_columns(len(norms))).append([[step, *norms]])
 
+    def updates(self, step: int, weights: Sequence[float], updates: Sequence[float], table: int = 0) -> None:
+        path = self.rank_path / f"updates-{table}.npy"
+        self.table(path, update_columns(len(weights))).append([[step, *weights, *updates]])
+
     def metric(self, name: str, step: int, value: float) -> None:
         path = self.rank_path / "metrics" / metric_file_name(name)
         self.table(path, METRIC_COLUMNS).append([[step, START + step, value]])
@@ -94,6 +99,10 @@ def small_run(run: Path, steps: int = 30) -> RunFiles:
             files.gradients(step, [0.5, math.inf if step == 3 else 1 / step])
         else:
             files.gradients(step, [1 / step], table=1)
+        if step % 4 == 1:
+            files.updates(
+                step, *(([2.0, 1.0], [0.5, math.nan]) if step < steps // 2 else ([4.0], [1 / step])), int(step >= steps // 2)
+            )
         files.machine(START + step)
         if step % 10 == 0:
             files.metric("accuracy/top 1", step, step / 100)

@@ -50,6 +50,10 @@ def test_everything_that_was_written_is_read(recorded: Path) -> None:
     ]
     assert chunk.gradients[0].table.shapes == ((2, 3), (2, 3)) and chunk.gradients[1].table.first_step == 15
     assert chunk.gradients[0].rows["norm"][2].tolist() == [0.5, math.inf]
+    assert [(u.table.table, u.rows["step"].tolist()) for u in chunk.updates] == [(0, [1, 5, 9, 13]), (1, [17, 21, 25, 29])]
+    assert chunk.updates[0].rows["weight_norm"].tolist() == [[2.0, 1.0]] * 4
+    assert chunk.updates[0].rows["update_norm"][:, 0].tolist() == [0.5] * 4
+    assert np.isnan(chunk.updates[0].rows["update_norm"][:, 1]).all()
     assert chunk.metrics["accuracy/top 1"]["value"].tolist() == [0.1, 0.2, 0.3]
     assert [event["kind"] for event in chunk.events] == ["attached", *["evaluation", "checkpoint"] * 3]
     assert [event["kind"] for event in chunk.machine_events] == ["started", "ended"]
@@ -112,7 +116,9 @@ def test_garbage_in_any_file_is_reported_or_left_out(
     assert (np.diff(snapshot.steps["step"]) >= 0).all() or path.name == "steps.npy"
 
 
-@pytest.mark.parametrize("name", ["run.json", "parameters-0.json", "gradients-0.npy", "steps.npy", "machine.npy"])
+@pytest.mark.parametrize(
+    "name", ["run.json", "parameters-0.json", "gradients-0.npy", "updates-0.npy", "steps.npy", "machine.npy"]
+)
 def test_a_file_of_garbage_is_named_in_the_problems(recorded: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(recorded, tmp_path / "run")
     for path in (tmp_path / "run").rglob(name):
@@ -131,7 +137,22 @@ def test_gradients_of_another_width_than_their_table_are_left_out(recorded: Path
     reader = RunReader(tmp_path / "run")
 
     assert [g.table.table for g in reader.read().gradients] == [1]
-    assert reader.problems == ("gradients-0.npy: its rows are not for 1 parameters",)
+    assert set(reader.problems) == {f"{name}-0.npy: its rows are not for 1 parameters" for name in ("gradients", "updates")}
+
+
+def test_updates_that_are_torn_or_run_backwards(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path / "run")
+    files.info()
+    files.parameters(["a"])
+    reader = RunReader(tmp_path / "run")
+    for step in (1, 2, 1, 3):
+        files.updates(step, [1.0], [step])
+    with open(files.rank_path / "updates-0.npy", "ab") as file:
+        file.write(b"torn")
+
+    assert reader.read().updates[0].rows["step"].tolist() == [1, 2, 3]
+    assert reader.read().empty
+    assert reader.problems == ("updates-0.npy: left out rows: 1 with a step that runs backwards",)
 
 
 def test_a_run_of_another_version_may_have_more_and_fewer_columns(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_what_belongs_to_a_stretch(whole: Chunk) -> None:
     assert chunk.steps["step"].tolist() == list(range(11, 21))
     assert chunk.gradients[0].rows["step"].tolist() == list(range(11, 20))
     assert chunk.gradients[1].rows["step"].tolist() == [20]
+    assert [u.rows["step"].tolist() for u in chunk.updates] == [[13, 17]]
     assert [(event["kind"], event["step"]) for event in chunk.events] == [("evaluation", 20), ("checkpoint", 20)]
     assert chunk.machine is not None and chunk.machine["time"].tolist() == [START + step for step in range(11, 21)]
     assert chunk.metrics["accuracy/top 1"]["step"].tolist() == [20]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forgemon.chunk import Chunk, Gradients, ParameterTable
+from forgemon.chunk import Chunk, Gradients, ParameterTable, Updates
 from forgemon.reader import RunReader, gradient_row, read_all
 from forgemon.telemetry import Snapshot, Telemetry
 from tests.equal import assert_equal
@@ -27,6 +27,7 @@ def busy_run(run: Path) -> None:
     for step in range(21, 60):
         files.step(step, loss=math.nan if step > 50 else 1.0, training=step % 7 != 0, step_s=0.5, probe_s=0.1)
         files.gradients(step, [float(step)], table=1)
+        files.updates(step, [float(step % 3)], [0.5], table=1)
         files.metric("loss logged", step, step)
         if step % 5 == 0:
             files.event("mode", step, training=False)
@@ -66,6 +67,9 @@ def row_by_row(chunk: Chunk) -> list[Chunk]:
     for gradients in chunk.gradients:
         rows = gradients.rows
         pieces += [Chunk(steps=nothing, gradients=(Gradients(gradients.table, rows[i : i + 1]),)) for i in range(len(rows))]
+    for updates in chunk.updates:
+        rows = updates.rows
+        pieces += [Chunk(steps=nothing, updates=(Updates(updates.table, rows[i : i + 1]),)) for i in range(len(rows))]
     for name, rows in chunk.metrics.items():
         pieces += [Chunk(steps=nothing, metrics={name: rows[i : i + 1]}) for i in range(len(rows))]
     machine = chunk.machine if chunk.machine is not None else nothing
@@ -102,6 +106,8 @@ def test_any_split_ends_in_the_same_snapshot(busy: Path, data: st.DataObject) ->
 def kind_of(piece: Chunk) -> str:
     if piece.gradients:
         return f"gradients {piece.gradients[0].table.table}"
+    if piece.updates:
+        return f"updates {piece.updates[0].table.table}"
     kinds = {"events": piece.events, "machine events": piece.machine_events, "machine": piece.machine is not None}
     return next((kind for kind, there in kinds.items() if there), "".join(piece.metrics) or "steps")
 
@@ -212,6 +218,21 @@ def test_a_newer_parameter_table_begins_a_new_history(tmp_path: Path) -> None:
 
     assert snapshot.table is not None and snapshot.table.names == ("c",)
     assert snapshot.gradient_norms.tolist() == [[3.0]]
+
+
+def test_update_ratios_of_the_newest_table(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path / "run")
+    files.parameters(["a", "b"])
+    files.parameters(["c", "d", "e"], table=1, first_step=3)
+    files.updates(1, [1.0, 2.0], [0.5, 0.5])
+    files.updates(3, [2.0, 0.0, math.nan], [0.5, 1.0, math.nan], table=1)
+    files.updates(4, [4.0, 1.0, 1.0], [0.5, math.inf, 0.0], table=1)
+    snapshot = snapshot_of(tmp_path / "run")
+
+    assert snapshot.update_table is not None and snapshot.update_table.names == ("c", "d", "e")
+    assert snapshot.update_steps.tolist() == [3, 4]
+    assert snapshot.update_ratios == pytest.approx(np.array([[0.25, math.nan, math.nan], [0.125, math.inf, 0.0]]), nan_ok=True)
+    assert snapshot.update_table != snapshot.table  # no gradient was seen
 
 
 def test_machine_columns_that_change_keep_those_of_the_beginning() -> None:

@@ -59,6 +59,10 @@ class GradientTrend:
     "(P, B) largest norm of each stretch of steps; NaN where there was none."
     history_broken: npt.NDArray[np.bool_]
     "(P, B) a NaN or inf fell in that stretch."
+    updates_at: int
+    "Step of the newest sample of updates; -1 where there is none."
+    update_ratio: npt.NDArray[np.float64]
+    "(P,) newest known norm of an update over that of the weights; NaN where there is none."
 
     @property
     def ratio(self) -> npt.NDArray[np.float64]:
@@ -103,4 +107,4 @@ class Frame:
 def trend_key(frame: Frame) -> object:
     """Equal for frames with the same gradients."""
     trend = frame.gradients
-    return None if trend is None else (trend.step, len(trend.bins), trend.names)
+    return None if trend is None else (trend.step, trend.updates_at, len(trend.bins), trend.names)

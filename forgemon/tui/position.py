@@ -101,7 +101,7 @@ class Position:
 
 def reach(chunk: Chunk) -> tuple[float, float]:
     """The first step, and the first time of the machine's own rows and events, that the chunk tells of; inf for none."""
-    rows = [chunk.steps, *(g.rows for g in chunk.gradients), *chunk.metrics.values()]
+    rows = [chunk.steps, *(g.rows for g in chunk.gradients), *(u.rows for u in chunk.updates), *chunk.metrics.values()]
     steps = [float(r["step"].min()) for r in rows if len(r)] + [float(e["step"]) for e in chunk.events]
     times = [float(e["time"]) for e in chunk.machine_events]
     if chunk.machine is not None and len(chunk.machine):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from forgemon.chunk import Rows
+from forgemon.chunk import ParameterTable, Rows
 from forgemon.growing import GrowingRows
 from forgemon.telemetry import Snapshot
 from forgemon.tui.frame import Curves, GradientTrend, Mark
@@ -19,6 +19,7 @@ HISTORY_BINS = 256
 MEDIAN_ROWS = 256
 """Medians are taken over at most so many rows, evenly spread over the past."""
 MOST_MARKS = 2000
+UPDATE_ROWS = 16
 
 
 class LossHistory:
@@ -117,7 +118,24 @@ def gradient_trend(snapshot: Snapshot) -> GradientTrend | None:
         bins=steps[starts],
         history=np.fmax.reduceat(finite, starts, axis=0).T,
         history_broken=np.logical_or.reduceat(bad, starts, axis=0).T,
+        **_newest_updates(snapshot, table),
     )
+
+
+class _NewestUpdates(TypedDict):
+    updates_at: int
+    update_ratio: npt.NDArray[np.float64]
+
+
+def _newest_updates(snapshot: Snapshot, table: ParameterTable) -> _NewestUpdates:
+    """Each parameter's newest ratio in the last rows: where there are several optimizers, a row has those of one alone."""
+    ratios = snapshot.update_ratios[-UPDATE_ROWS:]
+    found = np.full(len(table.names), np.nan)
+    if snapshot.update_table is None or snapshot.update_table.table != table.table or ratios.shape[1:] != found.shape:
+        return {"updates_at": -1, "update_ratio": found}
+    for row in ratios:
+        found = np.where(np.isnan(row), found, row)
+    return {"updates_at": int(snapshot.update_steps[-1]), "update_ratio": found}
 
 
 def _median(finite: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -6,13 +6,15 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from forgemon.recording import STEP_ROW
 from forgemon.tui.trends import LossHistory, broken_norms, trailing_mean
-from tests.tui.runs import PARAMETERS, frame_of, training_run
+from forgemon.tui.widgets import gradient_table
+from tests.tui.runs import INK, PARAMETERS, frame_of, training_run
 
 losses = st.integers(1, 200).flatmap(
     lambda n: arrays.arrays(np.float64, n, elements=st.one_of(st.floats(-1e3, 1e3), st.just(math.nan), st.just(math.inf)))
@@ -88,3 +90,18 @@ def test_each_parameter_is_compared_with_its_own_median(tmp_path: Path) -> None:
     ratio = trend.ratio
     assert ratio[0] == 1.0 and math.isnan(ratio[1]) and 1.5 < ratio[2] < 1.8 and math.isclose(ratio[3], 1.0)
     assert not trend.broken.any()
+    assert trend.updates_at == -1 and np.isnan(trend.update_ratio).all()
+
+
+def test_the_newest_known_update_of_each_parameter_beside_its_gradient(tmp_path: Path) -> None:
+    files = training_run(tmp_path / "run")
+    files.updates(390, [2.0, 2.0, 4.0, 0.0], [1.0, 1.0, 0.004, 0.0])
+    files.updates(400, [math.nan, 2.0, 4.0, 0.0], [math.nan, math.nan, 0.008, 0.0])
+    frame = frame_of(tmp_path / "run")
+    trend = frame.gradients
+    assert trend is not None and trend.updates_at == 400
+    assert trend.update_ratio == pytest.approx([0.5, 0.5, 0.002, math.nan], nan_ok=True)
+    table = [row.text for row in gradient_table.lines(frame, 90, 6, INK)]
+    assert table[0].split()[:3] == ["parameter", "norm", "update"] and "2.0e-03" in table[3]
+    narrow = [row.text for row in gradient_table.lines(frame, 60, 6, INK)]
+    assert "update" not in narrow[0] and "2.0e-03" not in narrow[3]

@@ -21,6 +21,8 @@ SORTS = ("model", "norm", "change", "name")
 BARS = "▁▂▃▄▅▆▇█"
 UNUSUAL = 10.0
 """So many times its median, or its inverse, is worth a colour."""
+FULL_UPDATE = 0.1
+"""A step that changes a tenth of a parameter's norm is worth a colour; what is usual is about a thousandth."""
 FLAT_DECADES = 1.0
 """A history that spans less than this many decades is drawn as a part of one, so that noise looks like noise."""
 
@@ -106,12 +108,19 @@ def _change(trend: GradientTrend, i: int, ratio: float, ink: Ink) -> Part:
     return (f"{arrow} {text.ratio(ratio)}", style)
 
 
-def columns(width: int, longest_name: int) -> tuple[int, int, int, int]:
-    """Widths of name, norm, history and change, together at most `width - 3`."""
-    norm, change = 9, 10
-    room = width - norm - change - 3
+def _update(trend: GradientTrend, i: int, ink: Ink) -> Part:
+    ratio = float(trend.update_ratio[i])
+    if math.isnan(ratio):
+        return ("", ink.faint)
+    return (f"{ratio:.1e}", ink.watch if ratio > FULL_UPDATE else ink.muted)
+
+
+def columns(width: int, longest_name: int, updates: bool = False) -> tuple[int, int, int, int, int]:
+    """Widths of name, norm, update, history and change, together at most `width - 3`; that of update is 0 where there is no room."""
+    norm, change, update = 9, 10, 9 if updates and width >= 66 else 0
+    room = width - norm - update - change - 3
     name = max(min(longest_name, max(room - 20, min(28, room - 10))), 8)
-    return name, norm, max(min(room - name, 64), 0), change
+    return name, norm, update, max(min(room - name, 64), 0), change
 
 
 def lines(frame: Frame, width: int, height: int, ink: Ink, view: View | None = None, top: int = 0) -> list[Strip]:
@@ -123,10 +132,12 @@ def lines(frame: Frame, width: int, height: int, ink: Ink, view: View | None = N
     rows = order(trend, view)
     if not len(rows):
         return centred([(f"No parameter's name contains “{text.plain(view.filter)}”", ink.muted)], width, height)
-    name_w, norm_w, past_w, change_w = columns(width, max(len(n) for n in trend.names))
+    known = bool(np.isfinite(trend.update_ratio).any())
+    name_w, norm_w, update_w, past_w, change_w = columns(width, max(len(n) for n in trend.names), known)
     heading = (
         text.fit("parameter", name_w)
         + text.fit("norm", norm_w, "right")
+        + text.fit("update", update_w, "right")
         + "  "
         + text.fit("history", past_w)
         + " "
@@ -136,10 +147,12 @@ def lines(frame: Frame, width: int, height: int, ink: Ink, view: View | None = N
     ratios = trend.ratio
     for i in rows[top : top + height - 1].tolist():
         norm, norm_style = _norm(trend, i, ink)
+        update, update_style = _update(trend, i, ink)
         change, change_style = _change(trend, i, float(ratios[i]), ink)
         parts: list[Part] = [
             (text.fit(text.shorten(text.plain(trend.names[i]), name_w), name_w), ink.text),
             (text.fit(norm, norm_w, "right"), norm_style),
+            (text.fit(update, update_w, "right"), update_style),
             ("  ", ink.text),
             *_history_parts(history(trend.history[i], trend.history_broken[i], past_w), ink),
             (" " + text.fit(change, change_w), change_style),
