@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .accumulation import Accumulation
+from .checkpoint_facts import CheckpointFacts
 from .clipping import Clipping
 from .devices import Devices
 from .eval_grad import EvalWithGrad
 from .eval_mode import EvalInTrainMode
-from .checkpoint_facts import CheckpointFacts
 from .loaders import Loaders
+from .logged import Logged
 from .memory import Memory
 from .probe import Probe
 from .retained import LossGraphRetained
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from .session import Session
 
 KINDS: tuple[type[Probe], ...] = (
+    Logged,
     CheckpointFacts,
+    Updates,
     EvalInTrainMode,
     TrainInEvalMode,
     EvalWithGrad,
     LossGraphRetained,
-    Updates,
     Clipping,
     Scaler,
     Accumulation,

@@ -142,7 +142,11 @@ EVENT_FIELDS = {
     "signals": "signals: {signal: seen | not visible}. Written again whenever it changes",
     "mode": "training: bool, where. The root module's train() or eval() changed it",
     "evaluation": "metric, value, batches, samples, training: bool, grad_enabled: bool, duration_s, epoch (or null), "
-    "train_loss (mean since the evaluation before), where",
+    "train_loss (mean since the evaluation before), where. Of a pass that no criterion showed, by the name under which the loop logs "
+    "or keeps its loss: batches to duration_s are null",
+    "metric": "name, source: tensorboard | wandb | mlflow | local | criterion, better: lower | higher | null, where (of a local "
+    "variable its function). Once for each name in metrics/",
+    "loop_count": "name, value. A variable of the loop's that rises as our step does, and where it stands at this step",
     "checkpoint": "path, function, keys (list or null), has_weights and has_optimizer: bool or null, scalars: {key: number} of the top "
     "level, metric, value (what stood then), evaluation_step, holds_step (whose weights: step, or null for those of an earlier copy), "
     "overwrites: step of the save before to that path, or null, bytes, where",

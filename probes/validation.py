@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
 
+from .counters import epoch_of_loop
 from .evaluations import EvaluationPass
+from .where import Line
 
 if TYPE_CHECKING:
     from .session import Session
@@ -46,7 +48,7 @@ class Validation:
             self._passes_since_step += 1
             if self._passes_since_step > 1:
                 metric += f" #{self._passes_since_step}"
-        train_loss = self._train_sum / self._train_count if self._train_count else None
+        train_loss = self._train_loss()
         session.seen("validation loss")
         session.writer.metric(metric, [finished.step, time.time(), value])
         session.emit(
@@ -64,16 +66,43 @@ class Validation:
             where=finished.where,
         )
         if not on_training_data and metric == finished.metric:
-            self._train_sum, self._train_count = 0.0, 0
-            self.standing = {"metric": metric, "value": value, "evaluation_step": finished.step}
+            self._stands(metric, value, finished.step)
         return metric
 
+    def reported(self, metric: str, value: float, step: int, where: Line | None) -> None:
+        """The result of a pass that no criterion showed, by the name under which the loop logs or keeps it."""
+        self._session.seen("validation loss")
+        self._session.emit(
+            "evaluation",
+            at_step=step,
+            metric=metric,
+            value=value,
+            batches=None,
+            samples=None,
+            training=None,
+            grad_enabled=None,
+            duration_s=None,
+            epoch=self.epoch(),
+            train_loss=self._train_loss(),
+            where=where,
+        )
+        self._stands(metric, value, step)
+
+    def _train_loss(self) -> float | None:
+        return self._train_sum / self._train_count if self._train_count else None
+
+    def _stands(self, metric: str, value: float, step: int) -> None:
+        self._train_sum, self._train_count = 0.0, 0
+        self.standing = {"metric": metric, "value": value, "evaluation_step": step}
+
     def epoch(self) -> int | None:
-        """The main module's `epoch`, else the passes over the training loader after the first, when watched from the start."""
-        named = getattr(sys.modules.get("__main__"), "epoch", None)
+        """The loop's own variable, else that of the main module, else passes over the training loader, when watched from the start."""
+        session = self._session
+        named = epoch_of_loop(session)
+        if named is None:
+            named = getattr(sys.modules.get("__main__"), "epoch", None)
         if type(named) is int:
             return named
-        session = self._session
         if session.config.get("mode") == "attach" or session.attention.was_missed(DataLoader.__iter__):
             return None
         return session.loop.passes_over_training_data

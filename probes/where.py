@@ -44,6 +44,16 @@ class UserLines:
             frame = frame.f_back
         return None if library is None else line_of(library)
 
+    def frames(self, most: int = 4) -> list[types.FrameType]:
+        """Frames of the user's own code that led to this call, innermost first."""
+        frame: types.FrameType | None = sys._getframe(1)
+        found: list[types.FrameType] = []
+        while frame is not None and len(found) < most:
+            if self.kind(frame.f_code.co_filename) == 2:
+                found.append(frame)
+            frame = frame.f_back
+        return found
+
     def kind(self, file: str) -> int:
         """0 for torch and us, 1 for the standard library and installed packages, 2 for the user's own code."""
         kind = self._kinds.get(file)

@@ -1,0 +1,117 @@
+"""Scalar variables of the frames that lead to the optimizer's step: losses and metrics that the loop keeps by name."""
+
+from __future__ import annotations
+
+import time
+import types
+from typing import TYPE_CHECKING, Any
+
+from .counters import EPOCHS, STEPS, Counters
+from .directions import better, words
+from .frames import variables
+from .scalars import host_number, is_number, is_scalar_tensor
+from .series import AllSeries, Series
+from .where import Line
+
+if TYPE_CHECKING:
+    from .session import Session
+
+MOST_NAMES = 64
+MOST_WITHOUT_DIRECTION = 32
+"""Of those names; so that sums and temporaries leave room for losses and metrics."""
+MOST_SCOPES = 64
+MOST_IN_SCOPE = 500
+TIMES = frozenset(
+    (
+        "time start started begin began end ended stop elapsed tic toc tick t0 t1 t2 now dt duration timestamp clock seconds secs "
+        "ms eta"
+    ).split()
+)
+NEAR_NOW_S = 1e8
+"""A number so near to the clock's is a time, whatever it is called."""
+
+Scope = tuple[str, str, int]
+"""File, function and first line of it."""
+Seen = tuple[float, int, float]
+"""Value, step and time of a look."""
+
+
+class Kept:
+    """Looks at the variables when told to, and records those that changed since."""
+
+    def __init__(self, session: Session, series: AllSeries) -> None:
+        self._session = session
+        self._series = series
+        self._counters = Counters(session)
+        self._scopes: dict[Scope, dict[str, Seen]] = {}
+        self._first: dict[tuple[Scope, str], Seen] = {}
+        "What stood when a scope was first looked at: recorded once it changes, since most of it are constants."
+        self._by_variable: dict[tuple[Scope, str], Series | None] = {}
+        self._with_direction = self._without = 0
+
+    def look(self, training_step: int) -> None:
+        """`training_step` is the step that numbers of training belong to; those of validation belong to the steps done."""
+        for frame in self._session.lines.frames():
+            code = frame.f_code
+            scope = (code.co_filename, code.co_name, code.co_firstlineno)
+            if scope in self._scopes or len(self._scopes) < MOST_SCOPES:
+                self._look_at(scope, variables(frame), training_step)
+
+    def look_at_module(self, module: types.ModuleType | None) -> None:
+        """At the end, when no frame of the program is left."""
+        file = vars(module).get("__file__") if module is not None else None
+        scope = next((known for known in self._scopes if known[0] == file and known[1] == "<module>"), None)
+        if module is not None and scope is not None:
+            self._look_at(scope, dict(vars(module)), self._session.step_now())
+
+    def _look_at(self, scope: Scope, values: dict[str, Any], training_step: int) -> None:
+        is_new = scope not in self._scopes
+        known = self._scopes.setdefault(scope, {})
+        for name, value in values.items():
+            if not (is_number(value) or is_scalar_tensor(value)):
+                continue
+            if type(value) is int and name in STEPS:
+                self._counters.look(scope, name, value, training_step)
+            number = host_number(value)
+            if number is None or (name not in known and len(known) >= MOST_IN_SCOPE):
+                continue
+            before, now = known.get(name), (number, training_step, time.time())
+            if before is not None and (before[0] == number or (before[0] != before[0] and number != number)):
+                continue
+            known[name] = now
+            if is_new:
+                self._first[scope, name] = now
+            elif type(value) is not int or better(name) is not None:
+                self._changed(scope, name, now)
+
+    def _changed(self, scope: Scope, name: str, now: Seen) -> None:
+        if (scope, name) not in self._by_variable:
+            self._by_variable[scope, name] = self._new_series(scope, name, now[0])
+        series = self._by_variable[scope, name]
+        if series is None:
+            return
+        first = self._first.pop((scope, name), None)
+        done = self._session.step_now()
+        if first is not None:
+            self._series.offer(series, first[0], min(first[1], done), every=False)
+        self._series.offer(series, now[0], done if series.is_validation else now[1], every=False)
+        self._series.result(series, now[0], done, None)
+
+    def _new_series(self, scope: Scope, name: str, value: float) -> Series | None:
+        """None for names that are no measure, and beyond the bounds."""
+        has_direction = better(name) is not None
+        if name.startswith("_") or name in EPOCHS or (not has_direction and _is_a_time(name, value)):
+            return None
+        if has_direction:
+            self._with_direction += 1
+        else:
+            self._without += 1
+        if self._with_direction + self._without > MOST_NAMES or (self._without > MOST_WITHOUT_DIRECTION and not has_direction):
+            return None
+        others = any(known == name and series is not None for (_, known), series in self._by_variable.items())
+        own_name = f"{name} ({scope[1]})" if others else name
+        return self._series.find("local", own_name, Line(scope[0], scope[2], scope[1]))
+
+
+def _is_a_time(name: str, value: float) -> bool:
+    return not TIMES.isdisjoint(words(name)) or abs(value - time.time()) < NEAR_NOW_S

@@ -1,0 +1,146 @@
+"""Numbers that the loop itself logs or keeps, each under the loop's own name, and validation losses among them."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from .directions import better, is_validation, is_validation_loss
+from .where import Line
+
+if TYPE_CHECKING:
+    from .evaluations import Batch
+    from .session import Session
+
+PERIOD_S = 0.25
+"""A number that every step gives anew is written so often."""
+MOST_NAMES = 400
+MOST_OF_ONE_SOURCE = 300
+LONGEST_NAME = 150
+
+
+class Series:
+    """One name of one source."""
+
+    __slots__ = ("better", "is_result", "is_validation", "name", "reported", "step", "waiting", "written")
+
+    def __init__(self, own_name: str, name: str) -> None:
+        self.name = name
+        "As it is recorded."
+        self.better = better(own_name)
+        self.is_validation = is_validation(own_name)
+        self.is_result = is_validation_loss(own_name)
+        "Whether it can stand for the result of a validation pass."
+        self.step = -1
+        "Of the newest value."
+        self.written = -math.inf
+        self.waiting: tuple[int, float, float] | None = None
+        "The newest value, if it was not written."
+        self.reported = (-1, math.nan)
+        "Step and value of the newest result of a validation pass."
+
+
+class AllSeries:
+    """The series of one session. Told of the criterion's calls too: a pass that they show is not reported a second time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._series: dict[tuple[str, str], Series] = {}
+        self._names: set[str] = set()
+        self._counts: dict[str, int] = {}
+        self._criterion_step = -1
+        self._pass_step = -1
+        self._results: list[float] = []
+        "Reported at `_results_step`."
+        self._results_step = -1
+
+    def find(self, source: str, own_name: str, where: Line | None = None) -> Series | None:
+        """The series, new where it was not known; None beyond the bounds."""
+        series = self._series.get((source, own_name))
+        if series is None and len(self._names) < MOST_NAMES and self._counts.get(source, 0) < MOST_OF_ONE_SOURCE:
+            name = own_name[:LONGEST_NAME]
+            name = name if name not in self._names else f"{name} ({source})"
+            series = self._series[source, own_name] = Series(own_name, name)
+            self._counts[source] = self._counts.get(source, 0) + 1
+            self.say(name, source, series.better, where or self._session.user_line())
+        return series
+
+    def say(self, name: str, source: str, direction: str | None, where: Line | None) -> None:
+        """The `metric` event, once for each name."""
+        if name not in self._names:
+            self._names.add(name)
+            self._session.emit("metric", name=name, source=source, better=direction, where=where)
+
+    # Values
+
+    def offer(self, series: Series, value: float, step: int, every: bool) -> None:
+        """A value of now. One that comes with each step is written now and then, unless `every`; any other always."""
+        gap, series.step = step - series.step, step
+        now = time.time()
+        if every or gap > 1 or series.is_validation or not 0 <= now - series.written < PERIOD_S:
+            series.written, series.waiting = now, None
+            self._session.writer.metric(series.name, [step, now, value])
+        else:
+            series.waiting = (step, now, value)
+
+    def offer_tensor(self, series: Series, value: torch.Tensor, step: int, every: bool) -> None:
+        """The same for a scalar on a GPU, which comes some steps later. One that is not written is not kept alive either."""
+        gap, series.step = step - series.step, step
+        now = time.time()
+        if every or gap > 1 or series.is_validation or not 0 <= now - series.written < PERIOD_S:
+            series.written = now
+            is_result = self._may_be_result(series, step)
+
+            def deliver(values: list[float]) -> None:
+                self._session.writer.metric(series.name, [step, now, values[0]])
+                if is_result:
+                    self._report(series, values[0], step, None)
+
+            self._session.transfer.submit([value.detach().reshape(())], deliver, rare=series.is_validation)
+
+    def flush(self) -> None:
+        """Write the newest value of each."""
+        for series in self._series.values():
+            if series.waiting is not None:
+                self._session.writer.metric(series.name, series.waiting)
+                series.waiting = None
+
+    # Validation passes that no criterion of torch shows
+
+    def criterion(self) -> None:
+        self._criterion_step = self._session.step_now()
+
+    def backward_begins(self) -> None:
+        self._criterion_step = -1
+
+    def evaluation_batch(self, batch: Batch) -> None:
+        if batch.loader is None or batch.loader != self._session.loop.training_loader:
+            self._pass_step = self._session.step_now()
+
+    def result(self, series: Series, value: float, step: int, where: Line | None) -> bool:
+        """Report a validation loss, unless a criterion shows the same pass; whether it was reported."""
+        return self._may_be_result(series, step) and self._report(series, value, step, where)
+
+    def _may_be_result(self, series: Series, step: int) -> bool:
+        return series.is_result and step not in (self._criterion_step, self._pass_step)
+
+    def _report(self, series: Series, value: float, step: int, where: Line | None) -> bool:
+        if step != self._results_step:
+            self._results_step, self._results = step, []
+        before, series.reported = series.reported, (step, value)
+        if before[0] == step:
+            # A second one without a training step between: a number of each batch, not of a pass.
+            series.is_result = series.is_result and _same(before[1], value)
+            return False
+        if any(_same(value, known) for known in self._results):
+            return False  # the same number under another name
+        self._results.append(value)
+        self._session.steps.validation.reported(series.name, value, step, where)
+        return True
+
+
+def _same(value: float, other: float) -> bool:
+    return value == other or math.isclose(value, other, rel_tol=1e-6) or (value != value and other != other)
