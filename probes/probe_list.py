@@ -16,6 +16,7 @@ from .memory import Memory
 from .probe import Probe
 from .retained import LossGraphRetained
 from .scaler import Scaler
+from .softmax_input import SoftmaxInput
 from .train_mode import TrainInEvalMode
 from .updates import Updates
 
@@ -33,6 +34,7 @@ KINDS: tuple[type[Probe], ...] = (
     Clipping,
     Scaler,
     Accumulation,
+    SoftmaxInput,
     Loaders,
     Devices,
     Memory,
