@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .known import Known
+from .known import Known, Observation
 from .losses import plain_tensor
 from .observe import parameter_names
 from .owners import Owners, gradient_marks
@@ -45,6 +45,8 @@ class Window:
     def renew(self, whole: bool) -> None:
         self.whole = whole
         self.clipped = False
+        self.now: Observation | None = None
+        "Of the step under way."
         self.clear()
 
     def clear(self) -> None:
@@ -145,12 +147,13 @@ class Accumulation(Probe):
 
     def step_begins(self, known: Known) -> None:
         window = self._windows.of(known)
+        window.now = known.now
         if window.is_plain and window.passes > 1:
             self._expect_writes(known, window, 0)
 
     def step_ended(self, known: Known) -> None:
         window = self._windows.of(known)
-        if window.whole and window.passes and not known.now.closure:
+        if window.whole and window.passes and window.now is not None and not window.now.closure:
             self._judge(known, window)
         window.renew(whole=True)
 

@@ -8,6 +8,7 @@ from .accumulation import Accumulation
 from .checkpoint_facts import CheckpointFacts
 from .clipping import Clipping
 from .devices import Devices
+from .discarded import GradientsDiscarded
 from .eval_grad import EvalWithGrad
 from .eval_mode import EvalInTrainMode
 from .loaders import Loaders
@@ -35,6 +36,7 @@ KINDS: tuple[type[Probe], ...] = (
     Scaler,
     Accumulation,
     SoftmaxInput,
+    GradientsDiscarded,
     Loaders,
     Devices,
     Memory,
