@@ -11,6 +11,7 @@ from .devices import Devices
 from .discarded import GradientsDiscarded
 from .eval_grad import EvalWithGrad
 from .eval_mode import EvalInTrainMode
+from .frozen import FrozenParameters
 from .loaders import Loaders
 from .logged import Logged
 from .memory import Memory
@@ -37,6 +38,7 @@ KINDS: tuple[type[Probe], ...] = (
     Accumulation,
     SoftmaxInput,
     GradientsDiscarded,
+    FrozenParameters,
     Loaders,
     Devices,
     Memory,
