@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .counters import EPOCHS, STEPS, Counters
 from .directions import better, words
 from .frames import variables
-from .scalars import host_number, is_number, is_scalar_tensor
+from .scalars import host_number
 from .series import AllSeries, Series
 from .where import Line
 
@@ -32,8 +32,8 @@ NEAR_NOW_S = 1e8
 
 Scope = tuple[str, str, int]
 """File, function and first line of it."""
-Seen = tuple[float, int, float]
-"""Value, step and time of a look."""
+Seen = tuple[float, int]
+"""Value and step of a look."""
 
 
 class Kept:
@@ -43,7 +43,7 @@ class Kept:
         self._session = session
         self._series = series
         self._counters = Counters(session)
-        self._scopes: dict[Scope, dict[str, Seen]] = {}
+        self._scopes: dict[Scope, dict[str, float]] = {}
         self._first: dict[tuple[Scope, str], Seen] = {}
         "What stood when a scope was first looked at: recorded once it changes, since most of it are constants."
         self._by_variable: dict[tuple[Scope, str], Series | None] = {}
@@ -68,21 +68,21 @@ class Kept:
         is_new = scope not in self._scopes
         known = self._scopes.setdefault(scope, {})
         for name, value in values.items():
-            if not (is_number(value) or is_scalar_tensor(value)):
+            number = host_number(value)
+            if number is None:
                 continue
             if type(value) is int and name in STEPS:
                 self._counters.look(scope, name, value, training_step)
-            number = host_number(value)
-            if number is None or (name not in known and len(known) >= MOST_IN_SCOPE):
+            before = known.get(name)
+            if number == before or (number != number and before is not None and before != before):
                 continue
-            before, now = known.get(name), (number, training_step, time.time())
-            if before is not None and (before[0] == number or (before[0] != before[0] and number != number)):
+            if before is None and len(known) >= MOST_IN_SCOPE:
                 continue
-            known[name] = now
+            known[name] = number
             if is_new:
-                self._first[scope, name] = now
+                self._first[scope, name] = (number, training_step)
             elif type(value) is not int or better(name) is not None:
-                self._changed(scope, name, now)
+                self._changed(scope, name, (number, training_step))
 
     def _changed(self, scope: Scope, name: str, now: Seen) -> None:
         if (scope, name) not in self._by_variable:

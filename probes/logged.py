@@ -61,10 +61,17 @@ class Logged(Probe):
     # Logged
 
     def _taker(self, source: str, name_at: int | None, value_at: int) -> Callable[[tuple[Any, ...]], None]:
+        known, offer, guard, steps = self.series.of(source), self.series.offer, self.session.guard, self.session.steps
+
         def called(values: tuple[Any, ...]) -> None:
-            name = values[name_at] if name_at is not None else ""
-            if type(name) is str:
-                self._take(source, name, values[value_at], 0)
+            name, value = values[name_at] if name_at is not None else "", values[value_at]
+            if type(name) is not str:
+                return
+            series = known.get(name) if type(value) is float else None
+            if series is not None and not series.is_result:  # what every step may log: kept short
+                offer(series, value, steps.step, guard.mode == AWAKE)
+            else:
+                self._take(source, name, value, 0)
 
         return called
 

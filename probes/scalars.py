@@ -12,25 +12,23 @@ from .losses import plain_tensor
 _NUMPY = "float64 float32 float16 int64 int32 int16 int8 uint64 uint32 uint16 uint8".split()
 _known: set[int] = {id(float), id(int)}
 """Identities of the types that are numbers; a type's own hash or equality may be the program's."""
+_tensors = {id(torch.Tensor), id(torch.nn.Parameter)}
 _numpy_is_known = False
 
 
 def host_number(value: Any) -> float | None:
     """The value of an exact int, float or numpy scalar, or of a tensor of one element on the CPU; None for anything else."""
-    if is_number(value):
+    kind = id(type(value))
+    if kind in _known:
         try:
             return float(value)
         except OverflowError:  # an int beyond a float
             return None
-    if not is_scalar_tensor(value) or value.device.type != "cpu":
-        return None
-    return float(value.detach())
-
-
-def is_number(value: Any) -> bool:
-    if id(type(value)) in _known:
-        return True
-    return not _numpy_is_known and "numpy" in sys.modules and _learn_numpy() and id(type(value)) in _known
+    if kind in _tensors:
+        return float(value.detach()) if is_scalar_tensor(value) and value.device.type == "cpu" else None
+    if not _numpy_is_known and "numpy" in sys.modules and _learn_numpy():
+        return host_number(value)
+    return None
 
 
 def is_scalar_tensor(value: Any) -> bool:

@@ -48,23 +48,27 @@ class AllSeries:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._series: dict[tuple[str, str], Series] = {}
+        self._series: dict[str, dict[str, Series]] = {}
+        "Of each source, by the loop's names."
         self._names: set[str] = set()
-        self._counts: dict[str, int] = {}
         self._criterion_step = -1
         self._pass_step = -1
         self._results: list[float] = []
         "Reported at `_results_step`."
         self._results_step = -1
 
+    def of(self, source: str) -> dict[str, Series]:
+        """Those of one source so far."""
+        return self._series.setdefault(source, {})
+
     def find(self, source: str, own_name: str, where: Line | None = None) -> Series | None:
         """The series, new where it was not known; None beyond the bounds."""
-        series = self._series.get((source, own_name))
-        if series is None and len(self._names) < MOST_NAMES and self._counts.get(source, 0) < MOST_OF_ONE_SOURCE:
+        of_source = self.of(source)
+        series = of_source.get(own_name)
+        if series is None and len(self._names) < MOST_NAMES and len(of_source) < MOST_OF_ONE_SOURCE:
             name = own_name[:LONGEST_NAME]
             name = name if name not in self._names else f"{name} ({source})"
-            series = self._series[source, own_name] = Series(own_name, name)
-            self._counts[source] = self._counts.get(source, 0) + 1
+            series = of_source[own_name] = Series(own_name, name)
             self.say(name, source, series.better, where or self._session.user_line())
         return series
 
@@ -80,7 +84,7 @@ class AllSeries:
         """A value of now. One that comes with each step is written now and then, unless `every`; any other always."""
         gap, series.step = step - series.step, step
         now = time.time()
-        if every or gap > 1 or series.is_validation or not 0 <= now - series.written < PERIOD_S:
+        if every or gap > 1 or series.is_validation or not now - PERIOD_S < series.written <= now:
             series.written, series.waiting = now, None
             self._session.writer.metric(series.name, [step, now, value])
         else:
@@ -90,7 +94,7 @@ class AllSeries:
         """The same for a scalar on a GPU, which comes some steps later. One that is not written is not kept alive either."""
         gap, series.step = step - series.step, step
         now = time.time()
-        if every or gap > 1 or series.is_validation or not 0 <= now - series.written < PERIOD_S:
+        if every or gap > 1 or series.is_validation or not now - PERIOD_S < series.written <= now:
             series.written = now
             is_result = self._may_be_result(series, step)
 
@@ -103,7 +107,7 @@ class AllSeries:
 
     def flush(self) -> None:
         """Write the newest value of each."""
-        for series in self._series.values():
+        for series in [series for of_source in self._series.values() for series in of_source.values()]:
             if series.waiting is not None:
                 self._session.writer.metric(series.name, series.waiting)
                 series.waiting = None
