@@ -149,3 +149,34 @@ def test_refuses_what_it_cannot_observe(function: Any) -> None:
         assert observer.observe(function, lambda v: None) is False
     finally:
         observer.remove()
+
+
+def test_a_suspended_function_is_as_it_was_found_and_is_observed_again_when_resumed() -> None:
+    code, calls = plain.__code__, []
+    observer = new_observer()
+    assert observer.observe(plain, lambda values: calls.append(values))
+    found = unwrap(plain)
+    assert found is not None
+    observer.suspend(found)
+    assert plain.__code__ is code and plain(1) == 3 and calls == []
+    observer.resume(found)
+    assert plain(1) == 3 and calls == [(1, 2)]
+    observer.suspend(found)
+    observer.remove()
+    assert plain.__code__ is code and plain(5) == 7 and calls == [(1, 2)]
+
+
+def test_a_call_under_way_returns_although_its_function_was_suspended_meanwhile() -> None:
+    ends = []
+    observer = new_observer()
+
+    def outer(inner: Callable[[], None]) -> int:
+        inner()
+        return 4
+
+    found = unwrap(outer)
+    assert found is not None and observer.observe(outer, None, lambda values, result: ends.append(result))
+    assert outer(lambda: observer.suspend(found)) == 4
+    assert outer(lambda: None) == 4
+    observer.remove()
+    assert len(ends) <= 1
