@@ -15,6 +15,7 @@ from .frozen import FrozenParameters
 from .loaders import Loaders
 from .logged import Logged
 from .memory import Memory
+from .mismatch import OptimizerMismatch
 from .probe import Probe
 from .retained import LossGraphRetained
 from .scaler import Scaler
@@ -39,6 +40,7 @@ KINDS: tuple[type[Probe], ...] = (
     SoftmaxInput,
     GradientsDiscarded,
     FrozenParameters,
+    OptimizerMismatch,
     Loaders,
     Devices,
     Memory,
