@@ -1,0 +1,1 @@
+"""Tests with frameworks: their own training loops, unmodified, watched and unwatched."""
