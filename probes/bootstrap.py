@@ -22,7 +22,7 @@ ORDER = (
     "directions scalars series kept logged "
     "updates "
     "modes eval_mode train_mode eval_grad holders retained "
-    "owners clipping scaler accumulation softmax_input discarded frozen mismatch "
+    "owners clipping scaler accumulation softmax_input discarded frozen mismatch ribbon "
     "loader_description loader_roles row_hashes same_samples sample_overlap shared_memory watched_loader loader_facts loaders "
     "devices memory "
     "copies saved_files save_calls checkpoint_facts "

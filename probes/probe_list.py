@@ -18,6 +18,7 @@ from .memory import Memory
 from .mismatch import OptimizerMismatch
 from .probe import Probe
 from .retained import LossGraphRetained
+from .ribbon import Ribbon
 from .scaler import Scaler
 from .softmax_input import SoftmaxInput
 from .train_mode import TrainInEvalMode
@@ -41,6 +42,7 @@ KINDS: tuple[type[Probe], ...] = (
     GradientsDiscarded,
     FrozenParameters,
     OptimizerMismatch,
+    Ribbon,
     Loaders,
     Devices,
     Memory,

@@ -159,6 +159,8 @@ EVENT_FIELDS = {
     "fact_gone": "fact, key, times, last_step. It could have shown several times in a row and did not",
     "skipped": "optimizer, times_in_a_row, loss_scale (that of the skipped step). GradScaler found a non-finite gradient; written at the "
     "1st, 2nd, 4th, 8th … in a row",
+    "ribbon": "index, calls: list such as [(fetch forward backward)×4, clip, step]. The order of calls from one step to the next, when "
+    "it is new",
     "progress": "batches. Written while no step ends, in a long evaluation for example",
     "exception": "type, message, where, traceback: list of lines. What ended the program",
     "exiting": "The interpreter is shutting down in order",
