@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from .known import Known
+from .known import Known, Observation
 from .loop import NAN
 from .probe import Probe
 from .record import update_columns
@@ -71,13 +71,16 @@ class Sampler:
         "In all samples."
         self.before: list[torch.Tensor] = []
         "The sample of the step under way; empty where it is not sampled."
+        self.now = Observation()
+        "What the others measure of it; complete only at its end, where a closure goes backward inside it."
         self.choices: list[Choice] = []
         "Of the tensors in it, in its order."
         self._groups: Groups = []
         self._chosen_for: object = None
 
     def begin(self, known: Known) -> None:
-        indices = known.now.indices
+        self.now = known.now
+        indices = known.now.indices or [i for i, p in enumerate(known.parameters) if p.requires_grad]
         chosen_for = (known.layout, tuple(indices))
         if self._chosen_for != chosen_for:
             self._groups = _choose(known.parameters, indices)
@@ -131,7 +134,7 @@ class Updates(Probe):
         sampler.before = []
         sampler.observed += 1
         sampler.pause -= 1
-        if sampler.pause <= 0 and known.now.indices and not _in_a_graph(known.now.norms):
+        if sampler.pause <= 0 and not _in_a_graph(known.now.norms):
             sampler.begin(known)
             sampler.began_s = time.perf_counter() - began
 
@@ -141,8 +144,9 @@ class Updates(Probe):
         if sampler is None or not sampler.before:
             return
         norms = sampler.end(known)
-        if norms:
-            self._send(known, sampler.choices, norms)
+        with_gradient, sampler.now = frozenset(sampler.now.indices), Observation()
+        if norms and with_gradient:
+            self._send(known, [choice if choice.position in with_gradient else None for choice in sampler.choices], norms)
         self._pace(sampler, sampler.began_s + time.perf_counter() - began)
 
     def exiting(self) -> None:
@@ -158,11 +162,12 @@ class Updates(Probe):
         steps = took_s / (SHARE * others_s) if others_s else LONGEST_PAUSE
         sampler.pause = max(1, min(LONGEST_PAUSE, math.ceil(steps)))
 
-    def _send(self, known: Known, choices: list[Choice], norms: list[torch.Tensor]) -> None:
+    def _send(self, known: Known, choices: list[Choice | None], norms: list[torch.Tensor]) -> None:
+        """Queue a row, in which None stands for a parameter that had no gradient."""
         step, of, place = self.session.steps.step, weakref.ref(known), self._place(known)
 
         def deliver(values: list[float]) -> None:
-            row = (step, [choice.position for choice in choices], _scaled(values, choices))
+            row = (step, [choice.position for choice in choices if choice is not None], _scaled(values, choices))
             if place is None:
                 self._waiting = [*self._waiting[1 - MOST_WAITING :], (of, *row)]
             else:
@@ -197,9 +202,9 @@ class Updates(Probe):
         self.session.writer.row(f"updates-{table}", [step, *row])
 
 
-def _scaled(values: list[float], choices: list[Choice]) -> list[float]:
+def _scaled(values: list[float], choices: list[Choice | None]) -> list[float]:
     """Estimates for whole tensors, of norms of samples: weights, then updates."""
-    return [value * choice.scale for value, choice in zip(values, choices * 2, strict=True)]
+    return [value * choice.scale for value, choice in zip(values, choices * 2, strict=True) if choice is not None]
 
 
 def _unseen(look: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor]:

@@ -143,6 +143,34 @@ def test_sampled_at_the_first_steps_and_then_ever_so_often(tmp_path: Path) -> No
     assert len(chunk.steps) == 200
 
 
+CLOSURES = (
+    OWN
+    + """
+weight, unused = torch.nn.Parameter(torch.randn(8, 8)), torch.nn.Parameter(torch.randn(3))
+optimizer = torch.optim.SGD([weight, unused], lr=0.25)
+def closure():
+    optimizer.zero_grad()
+    loss = (weight ** 2).sum()
+    loss.backward()
+    return loss
+for step in range(3):
+    norms["weight"].append(total(weight))
+    optimizer.step(closure)
+save()
+"""
+)
+
+
+def test_a_closure_that_goes_backward_inside_the_step(tmp_path: Path) -> None:
+    run_script(CLOSURES, tmp_path)
+    read(tmp_path)
+    rows, truth = recorded(tmp_path), own(tmp_path)
+    assert rows["step"].tolist() == [1, 2, 3]
+    assert rows["weight_norm"][:, 0] == pytest.approx(truth["weight"], rel=1e-5)
+    assert rows["update_norm"][:, 0] == pytest.approx(np.array(truth["weight"]) / 2, rel=1e-5)
+    assert np.isnan(rows["update_norm"][:, 1]).all()
+
+
 SHARDED = (
     OWN
     + """
