@@ -64,6 +64,8 @@ class Chunk:
     machine: Rows | None = None
     machine_events: tuple[Event, ...] = ()
     updates: tuple[Updates, ...] = ()
+    memory: Rows | None = None
+    "Columns of probes.record.memory_columns."
 
     @property
     def empty(self) -> bool:
@@ -75,4 +77,5 @@ class Chunk:
             or self.events
             or self.machine_events
             or (self.machine is not None and len(self.machine))
+            or (self.memory is not None and len(self.memory))
         )

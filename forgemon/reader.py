@@ -62,6 +62,7 @@ class RunReader:
         self._steps = TableFile(self._rank_path / "steps.npy", SoundRows("step", ("time",)))
         self._events = JournalFile(self._rank_path / "events.jsonl", steps=True)
         self._machine = TableFile(path / "machine.npy", SoundRows("time"))
+        self._memory = TableFile(self._rank_path / "memory.npy", SoundRows("step", ("time",)))
         self._machine_events = JournalFile(path / "machine.jsonl", steps=False)
         self._gradients: dict[int, tuple[ParameterTable, TableFile]] = {}
         self._updates: dict[int, tuple[ParameterTable, TableFile]] = {}
@@ -88,7 +89,7 @@ class RunReader:
     @property
     def problems(self) -> tuple[str, ...]:
         """What was left out or could not be read so far, one line each."""
-        files: list[TableFile | JournalFile] = [self._steps, self._events, self._machine, self._machine_events]
+        files: list[TableFile | JournalFile] = [self._steps, self._events, self._memory, self._machine, self._machine_events]
         files += [table for _, table in (*self._gradients.values(), *self._updates.values())]
         files += self._metrics.values()
         found = [problem for file in files for problem in file.problems]
@@ -113,9 +114,10 @@ class RunReader:
         metrics = self._read_metrics(max_rows)
         events = self._events.read(MAX_EVENTS)
         machine = self._machine.read(max_rows)
+        memory = self._memory.read(max_rows)
         machine_events = self._machine_events.read(MAX_EVENTS)
         of_parameters = [table for _, table in (*self._gradients.values(), *self._updates.values())]
-        tables = [self._steps, self._machine, *of_parameters, *self._metrics.values()]
+        tables = [self._steps, self._machine, self._memory, *of_parameters, *self._metrics.values()]
         self.caught_up = all(t.caught_up for t in tables) and self._events.caught_up and self._machine_events.caught_up
         return Chunk(
             steps=np.empty(0, STEP_ROW) if steps is None else conform(steps, STEP_ROW),
@@ -125,6 +127,7 @@ class RunReader:
             machine=machine,
             machine_events=tuple(machine_events),
             updates=updates,
+            memory=memory,
         )
 
     def _read_gradients(self, max_rows: int) -> tuple[Gradients, ...]:

@@ -106,6 +106,7 @@ class Recording:
         self._metrics: dict[str, _Series] = {}
         self._events = _Events("step")
         self._machine: _Series | None = None
+        self._memory: _Series | None = None
         self._machine_events = _Events("time")
 
     @property
@@ -134,6 +135,9 @@ class Recording:
         if chunk.machine is not None and len(chunk.machine):
             self._machine = self._machine or _Series(chunk.machine, "time")
             self._machine.extend(chunk.machine)
+        if chunk.memory is not None and len(chunk.memory):
+            self._memory = self._memory or _Series(chunk.memory, "step")
+            self._memory.extend(chunk.memory)
         self._machine_events.extend(chunk.machine_events)
 
     def _extend_steps(self, rows: Rows) -> None:
@@ -157,6 +161,7 @@ class Recording:
             events=self._events.between(after_step, to_step),
             machine=None if self._machine is None else self._machine.between(after, to),
             machine_events=self._machine_events.between(after, to),
+            memory=None if self._memory is None else self._memory.between(after_step, to_step),
             updates=tuple(Updates(table, rows) for table, rows in self._updates.between(after_step, to_step)),
         )
 

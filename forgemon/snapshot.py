@@ -58,6 +58,14 @@ class Checkpoint:
     overwritten: bool
     "A later save wrote the same path."
     where: Where | None
+    has_weights: bool | None = None
+    "False for the other files of a checkpoint that has several: the optimizer's, the scheduler's."
+    deleted: bool = False
+    "Seen to be gone while the run was watched."
+
+    @property
+    def is_there(self) -> bool:
+        return not (self.overwritten or self.deleted)
 
 
 @dataclass(frozen=True)
@@ -69,13 +77,17 @@ class BestCheckpoint:
     step: int
     "Step of the evaluation."
     path: str | None
-    "None when the best result has no checkpoint, or a later save overwrote it."
+    "None when the best result has no checkpoint, or that was overwritten or deleted."
+    lost: str | None = None
+    "A file that held it before it was overwritten or deleted, where none holds it now."
 
     def exists(self) -> bool | None:
-        """Whether the file is there now, on this host; None without a path. Touches the disk: never on the screen's thread."""
+        """Whether the file is there now, on this host; None if there never was one. Touches the disk: never on the screen's thread."""
         import os
 
-        return None if self.path is None else os.path.exists(self.path)
+        if self.path is None:
+            return None if self.lost is None else False
+        return os.path.exists(self.path)
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,8 @@ class Snapshot:
     checkpoints: tuple[Checkpoint, ...]
     best: BestCheckpoint | None
     machine: Rows | None
+    memory: Rows | None
+    "What torch's allocator holds on CUDA devices (memory_columns), rising in step; None where it holds none or that is not visible."
     gpu_names: tuple[str, ...]
     gpu_message: str
     "Why there are no GPU columns: `no NVIDIA GPU`."

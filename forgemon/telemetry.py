@@ -34,6 +34,7 @@ class Telemetry:
     def __init__(self) -> None:
         self._steps = GrowingRows(STEP_ROW)
         self._machine: GrowingRows | None = None
+        self._memory: GrowingRows | None = None
         self._gradients = GradientHistory()
         self._updates = UpdateHistory()
         self._evaluations = Evaluations()
@@ -65,6 +66,10 @@ class Telemetry:
             self._machine = self._machine or GrowingRows(chunk.machine.dtype)
             self._machine.extend(chunk.machine)
             self._reach(0, chunk.machine["time"].max())
+        if chunk.memory is not None and len(chunk.memory):
+            self._memory = self._memory or GrowingRows(chunk.memory.dtype)
+            self._memory.extend(chunk.memory)
+            self._reach(int(chunk.memory["step"].max()), chunk.memory["time"].max())
         for event in chunk.machine_events:
             self._add_machine(event)
 
@@ -81,7 +86,7 @@ class Telemetry:
             self._marked[0].append(event)
         if kind == "evaluation":
             self._evaluations.add_evaluation(event)
-        elif kind == "checkpoint":
+        elif kind in ("checkpoint", "checkpoint_deleted"):
             self._evaluations.add_checkpoint(event)
         elif kind == "epoch":
             self._epoch = whole(event, "epoch")
@@ -136,6 +141,7 @@ class Telemetry:
             checkpoints=self._evaluations.checkpoints(),
             best=self._evaluations.best(),
             machine=None if self._machine is None else self._machine.view(),
+            memory=None if self._memory is None else self._memory.view(),
             gpu_names=gpus,
             gpu_message="" if gpus or not started else text(started, "nvml") or "no NVIDIA GPU",
             metrics=self._evaluations.metrics(),

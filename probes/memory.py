@@ -29,7 +29,7 @@ class Memory(Probe):
 
     def step_ended(self, known: Known) -> None:
         now = time.monotonic()
-        if not self.signals or now < self._not_before:
+        if now < self._not_before:
             return
         self._not_before = now + PERIOD_S
         if not torch.cuda.is_initialized():

@@ -48,6 +48,7 @@ def joined(chunks: list[Chunk]) -> Chunk:
             updates.setdefault(sampled.table.table, []).append(sampled)
         for name, rows in chunk.metrics.items():
             metrics.setdefault(name, []).append(rows)
+    memory = [chunk.memory for chunk in chunks if chunk.memory is not None and len(chunk.memory)]
     machine = [chunk.machine for chunk in chunks if chunk.machine is not None and len(chunk.machine)]
     return Chunk(
         steps=np.concatenate([chunk.steps for chunk in chunks]),
@@ -55,6 +56,7 @@ def joined(chunks: list[Chunk]) -> Chunk:
         metrics={name: np.concatenate(rows) for name, rows in sorted(metrics.items())},
         events=tuple(event for chunk in chunks for event in chunk.events),
         machine=np.concatenate(machine) if machine else None,
+        memory=np.concatenate(memory) if memory else None,
         machine_events=tuple(event for chunk in chunks for event in chunk.machine_events),
         updates=tuple(Updates(t[0].table, np.concatenate([u.rows for u in t])) for _, t in sorted(updates.items())),
     )

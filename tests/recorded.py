@@ -15,6 +15,7 @@ from probes.record import (
     event_line,
     gradient_columns,
     machine_columns,
+    memory_columns,
     metric_file_name,
     update_columns,
     write_json_once,
@@ -72,6 +73,10 @@ class RunFiles:
         when = START + step + 0.5 if time is None else time
         append(self.rank_path / "events.jsonl", {"time": when, "step": step, "kind": kind, **fields})
 
+    def memory(self, step: int, device_bytes: Sequence[float]) -> None:
+        """`device_bytes`: allocated, reserved and peak of one device."""
+        self.table(self.rank_path / "memory.npy", memory_columns([0])).append([[step, START + step, *device_bytes]])
+
     def machine(self, time: float, gpus: int = 0) -> None:
         columns = machine_columns(gpus)
         self.table(self.run / "machine.npy", columns).append([[time, *[1.5] * (len(columns) - 1)]])
@@ -104,6 +109,8 @@ def small_run(run: Path, steps: int = 30) -> RunFiles:
                 step, *(([2.0, 1.0], [0.5, math.nan]) if step < steps // 2 else ([4.0], [1 / step])), int(step >= steps // 2)
             )
         files.machine(START + step)
+        if step % 5 == 1:
+            files.memory(step, [1e9 + step, 2e9, 1.5e9])
         if step % 10 == 0:
             files.metric("accuracy/top 1", step, step / 100)
             files.event(

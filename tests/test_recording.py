@@ -74,6 +74,7 @@ def test_what_belongs_to_a_stretch(whole: Chunk) -> None:
     assert [u.rows["step"].tolist() for u in chunk.updates] == [[13, 17]]
     assert [(event["kind"], event["step"]) for event in chunk.events] == [("evaluation", 20), ("checkpoint", 20)]
     assert chunk.machine is not None and chunk.machine["time"].tolist() == [START + step for step in range(11, 21)]
+    assert chunk.memory is not None and chunk.memory["step"].tolist() == [11, 16]
     assert chunk.metrics["accuracy/top 1"]["step"].tolist() == [20]
     assert [event["kind"] for event in recording.between(40, None).machine_events] == ["ended"]
 

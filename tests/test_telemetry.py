@@ -72,6 +72,8 @@ def row_by_row(chunk: Chunk) -> list[Chunk]:
         pieces += [Chunk(steps=nothing, updates=(Updates(updates.table, rows[i : i + 1]),)) for i in range(len(rows))]
     for name, rows in chunk.metrics.items():
         pieces += [Chunk(steps=nothing, metrics={name: rows[i : i + 1]}) for i in range(len(rows))]
+    memory = chunk.memory if chunk.memory is not None else nothing
+    pieces += [Chunk(steps=nothing, memory=memory[i : i + 1]) for i in range(len(memory))]
     machine = chunk.machine if chunk.machine is not None else nothing
     pieces += [Chunk(steps=nothing, machine=machine[i : i + 1]) for i in range(len(machine))]
     return pieces + [Chunk(steps=chunk.steps[i : i + 1]) for i in range(len(chunk.steps))]
