@@ -20,7 +20,7 @@ ORDER = (
     "asleep attention frames counters "
     "run_info loop rows known parameters validation probe facts "
     "directions scalars series kept logged "
-    "updates "
+    "updates loss_lines "
     "modes eval_mode train_mode eval_grad holders retained "
     "owners clipping scaler accumulation softmax_input discarded frozen mismatch ribbon "
     "loader_description loader_roles row_hashes same_samples sample_overlap shared_memory watched_loader loader_facts loaders "

@@ -40,6 +40,8 @@ class Guard:
         "Called when a watched function is called while asleep; whether its callback is to run."
         self.overhead_s = 0.0
         "What a call of a callback costs beside the callback."
+        self.calls = 0
+        "Of callbacks, so far."
         self._inside = False
         "In a callback: what torch's functions do for us is none of the loop's doing."
         self._report = report
@@ -62,6 +64,7 @@ class Guard:
                 return
             began = clock()
             self._inside = True
+            self.calls += 1
             chosen = callback
             compiling = compile_with is not None and "torch._dynamo" in modules
             compiler = compile_with(None) if compiling and compile_with is not None else None

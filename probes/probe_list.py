@@ -14,6 +14,7 @@ from .eval_mode import EvalInTrainMode
 from .frozen import FrozenParameters
 from .loaders import Loaders
 from .logged import Logged
+from .loss_lines import LossLines
 from .memory import Memory
 from .mismatch import OptimizerMismatch
 from .probe import Probe
@@ -38,6 +39,7 @@ KINDS: tuple[type[Probe], ...] = (
     Clipping,
     Scaler,
     Accumulation,
+    LossLines,
     SoftmaxInput,
     GradientsDiscarded,
     FrozenParameters,

@@ -153,6 +153,7 @@ EVENT_FIELDS = {
     "checkpoint_deleted": "path, saved_at_step. It was there after that save and is gone",
     "loader": "index, role: training | validation | null (its use did not show; both: two events), batch_size, workers, shuffled: bool "
     "or null, sampler, drop_last, pin_memory, persistent_workers, prefetch_factor, dataset, length (or null), where. Once a role",
+    "loss": "index, name, where: a line that calls backward(). With two of them each has its series metrics/NAME",
     "epoch": "epoch: int. The training loader was started again",
     "fact": "fact (an id of section B), times, key (which optimizer, loader or line, where there are several), where, and the numbers "
     "of its evidence. Written at the 1st, 2nd, 4th, 8th … time",
@@ -233,6 +234,7 @@ class Table:
         self._row = struct.Struct("<" + "".join(_struct_code(c) for c in columns))
         self._columns = columns
         self._count = 0
+        self._rests = False
         self._header_size = len(_header(columns, 0))
         self._fd = os.open(path, os.O_RDWR | os.O_TRUNC | OPEN_FLAGS, 0o644)
         try:
@@ -246,6 +248,8 @@ class Table:
         packed = [self._pack(row) for row in rows]
         if not packed:
             return 0
+        if self._rests:
+            self._fd, self._rests = os.open(self.path, os.O_RDWR | OPEN_FLAGS & ~os.O_CREAT), False
         self._write(b"".join(packed), self._header_size + self._count * self._row.size)
         self._count += len(packed)
         self._write(_header(self._columns, self._count), 0)
@@ -263,6 +267,11 @@ class Table:
             if offset:
                 os.ftruncate(self._fd, offset)
             raise OSError(28, "short write", self.path)
+
+    def rest(self) -> None:
+        """Close the file until the next append: a process has only so many open files, and the others are the program's."""
+        self._rests = self._rests or self._fd >= 0
+        self.close()
 
     def close(self) -> None:
         if self._fd >= 0:

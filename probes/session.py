@@ -49,6 +49,7 @@ class Session:
         self.signals: dict[str, str] = {}
         self._said_signals: dict[str, str] = {}
         self._progress = (0, time.monotonic())
+        self._line_of_call: tuple[int, Line | None] = (-1, None)
         self._quiet = (0, time.monotonic())
         self._moment = Moment(self._arm_moment, self._disarm_moment)
         self.guard = Guard(self._failed)
@@ -266,7 +267,11 @@ class Session:
         return [root for root in (reference() for reference in self._roots.values()) if root is not None]
 
     def user_line(self) -> Line | None:
-        return self.lines.here()
+        """The user's line that led to the call under way; walked to once for all who ask in one callback."""
+        calls = self.guard.calls
+        if self._line_of_call[0] != calls:
+            self._line_of_call = (calls, self.lines.here())
+        return self._line_of_call[1]
 
     def evaluated(self, finished: EvaluationPass, value: float) -> None:
         metric = self.steps.validation.evaluated(finished, value)

@@ -1,0 +1,76 @@
+"""Which lines the losses come from; where there are several, each line's loss is a series of its own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .losses import Loss, loss_value
+from .probe import Probe
+
+if TYPE_CHECKING:
+    from .known import Known
+    from .session import Session
+    from .where import Line
+
+MOST_LINES = 16
+
+
+class LossLines(Probe):
+    """Several losses to a step, or to several optimizers (a GAN): told apart by the line that calls backward()."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._lines: dict[tuple[str, int], str] = {}
+        "The name of each line's series."
+        self._newest: list[tuple[str, Loss]] = []
+        self._last: Loss | None = None
+
+    def awoke(self) -> None:
+        self._newest = []
+
+    def backward_begins(self, root: Any) -> None:
+        losses = self.session.loop.window.losses
+        if not losses or losses[-1] is self._last:  # what goes backward is no loss
+            return
+        self._last = losses[-1]
+        line = self.session.user_line()
+        if line is not None:
+            name = self._lines.get((line.file, line.line)) or self._new_line(line)
+            if name is not None:
+                self._newest.append((name, losses[-1]))
+
+    def _new_line(self, line: Line) -> str | None:
+        if len(self._lines) >= MOST_LINES:
+            return None
+        file = line.file.rsplit("/", 1)[-1]
+        name = f"loss ({file}:{line.line})"
+        self.session.emit("loss", index=len(self._lines), name=name, where=line)
+        self._lines[line.file, line.line] = name
+        return name
+
+    def step_ended(self, known: Known) -> None:
+        newest, self._newest = self._newest, []
+        self._last = None
+        if len(self._lines) < 2 or not newest:
+            return
+        step, now, writer = self.session.steps.step, time.time(), self.session.writer
+        by_name: dict[str, list[Loss]] = {}
+        for name, loss in newest:
+            by_name.setdefault(name, []).append(loss)
+
+        def deliver(values: list[float]) -> None:
+            taken = iter(values)
+            for name, losses in by_name.items():
+                found = [loss_value(next(taken), next(taken)) for _ in losses]
+                writer.metric(name, [step, now, sum(found) / len(found)])
+
+        self.session.transfer.submit(
+            [value for losses in by_name.values() for loss in losses for value in _values(loss)], deliver
+        )
+
+
+def _values(loss: Loss) -> tuple[torch.Tensor, torch.Tensor]:
+    return loss.root, loss.root if loss.criterion is None else loss.criterion
