@@ -71,7 +71,7 @@ class Checklist:
         for event in chunk.events:
             if event["kind"] == "evaluation":
                 self._add_evaluation(event)
-            elif event["kind"] == "checkpoint":
+            elif event["kind"] in ("checkpoint", "checkpoint_deleted"):
                 self._evaluations.add_checkpoint(event)
 
     def _add_evaluation(self, event: Event) -> None:
@@ -143,6 +143,9 @@ class Checklist:
             return "not visible", None, "no checkpoint was saved so far"
         if saved[-1].step < best.step:
             return "not visible", None, f"the best result so far (step {best.step}) is newer than the newest checkpoint"
+        if best.lost is not None:
+            held = f"{best.lost} held the best {best.metric}, {best.value:.4g} of step {best.step}"
+            return "no", best.step, f"{held}, and was overwritten or deleted"
         return "no", best.step, f"no file holds the best {best.metric}, {best.value:.4g} of step {best.step}"
 
     def _loss_finite(self, found: dict[str, Finding]) -> Verdict:

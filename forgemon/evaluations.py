@@ -14,6 +14,8 @@ from forgemon.growing import GrowingRows
 from forgemon.journal import flag, number, text, where_of, whole
 from forgemon.snapshot import BestCheckpoint, Checkpoint, Evaluation
 
+COMPARABLE = 1.5
+"""Passes over numbers of samples further apart than this factor are not compared: sanity checks, quick evaluations."""
 ON_TRAINING_DATA = " (training data)"
 """How the probe ends the name of a metric that was taken over the training loader."""
 
@@ -32,15 +34,20 @@ class Evaluations:
         "Step -> indices of the checkpoints saved at it: they all hold the same weights."
         self._latest_of_path: dict[str, int] = {}
         self._metrics: dict[str, GrowingRows] = {}
-        self._best: dict[str, int] = {}
-        self._count: dict[str, int] = defaultdict(int)
+        self._best: dict[tuple[str, int], int] = {}
+        "Best so far of each metric, apart for passes of different lengths; see `_series`."
+        self._count: dict[tuple[str, int], int] = defaultdict(int)
+        self._lengths: dict[str, list[int]] = defaultdict(list)
         self._changed: set[int] = set()
 
     def add_evaluation(self, event: Event) -> None:
         index, metric, value = len(self._evaluations), text(event, "metric") or "validation loss", number(event, "value")
         training = flag(event, "training")
-        best = self._best.get(metric)
-        is_best = math.isfinite(value) and (best is None or value < self._evaluations[best].value)
+        series = self._series(metric, whole(event, "samples") or 0)
+        best = self._best.get(series)
+        # What was evaluated before the first step is not what training made.
+        untrained = best is not None and event["step"] > 0 == self._evaluations[best].step
+        is_best = math.isfinite(value) and (best is None or untrained or value < self._evaluations[best].value)
         self._evaluations.append(
             Evaluation(
                 step=event["step"],
@@ -62,13 +69,25 @@ class Evaluations:
         )
         self._at_step[event["step"]].append(index)
         self._changed.add(index)
-        self._count[metric] += 1
+        self._count[series] += 1
         if is_best:
-            self._best[metric] = index
+            self._best[series] = index
+
+    def _series(self, metric: str, samples: int) -> tuple[str, int]:
+        """Which passes this one is compared with: those of the metric over about as many samples."""
+        lengths = self._lengths[metric]
+        for place, length in enumerate(lengths):
+            if max(length, samples) <= COMPARABLE * max(1, min(length, samples)) or not (length and samples):
+                return metric, place
+        lengths.append(samples)
+        return metric, len(lengths) - 1
 
     def add_checkpoint(self, event: Event) -> None:
         path = text(event, "path")
         if not path:
+            return
+        if event["kind"] == "checkpoint_deleted":
+            self._lose(os.path.normpath(path))
             return
         index, step = len(self._checkpoints), event["step"]
         evaluation_step = whole(event, "evaluation_step")
@@ -84,20 +103,26 @@ class Evaluations:
                 has_optimizer=flag(event, "has_optimizer"),
                 overwritten=False,
                 where=where_of(event),
+                has_weights=flag(event, "has_weights"),
             )
         )
-        self._overwrite(os.path.normpath(path), index)
-        self._saved_at[step].append(index)
-        for evaluation in self._latest_of_each_metric(step):
+        self._lose(os.path.normpath(path), by=index)
+        self._latest_of_path[os.path.normpath(path)] = index
+        holds = whole(event, "holds_step") if "holds_step" in event else step
+        if holds is None or flag(event, "has_weights") is False:
+            return  # an optimizer's state alone, or weights of nobody knows which step
+        self._saved_at[holds].append(index)
+        for evaluation in self._latest_of_each_metric(holds):
             self._saved_after[evaluation].append(index)
-        self._changed.update(self._at_step.get(step, ()))
+        self._changed.update(self._at_step.get(holds, ()))
 
-    def _overwrite(self, path: str, index: int) -> None:
-        earlier = self._latest_of_path.get(path)
-        self._latest_of_path[path] = index
+    def _lose(self, path: str, by: int | None = None) -> None:
+        """What was saved to `path` is there no more: overwritten by a later save, or deleted."""
+        earlier = self._latest_of_path.pop(path, None)
         if earlier is not None:
-            self._checkpoints[earlier] = replace(self._checkpoints[earlier], overwritten=True)
-            self._changed.update(self._at_step.get(self._checkpoints[earlier].step, ()))
+            lost = replace(self._checkpoints[earlier], overwritten=by is not None, deleted=by is None)
+            self._checkpoints[earlier] = lost
+            self._changed.update(self._at_step.get(lost.step, ()))
 
     def _latest_of_each_metric(self, step: int) -> list[int]:
         """The evaluations no training step and no other evaluation of the same metric came after, as of now."""
@@ -118,7 +143,7 @@ class Evaluations:
         for index in self._changed:
             evaluation = self._evaluations[index]
             saved = self._saved_with(index)
-            kept = [i for i in saved if not self._checkpoints[i].overwritten] or saved
+            kept = [i for i in saved if self._checkpoints[i].is_there] or saved
             path = self._checkpoints[kept[0]].path if kept else None
             self._evaluations[index] = replace(evaluation, checkpoint=path, metrics=self._metrics_at(evaluation))
         self._changed.clear()
@@ -145,7 +170,18 @@ class Evaluations:
         """The lowest value so far of the held-out metric evaluated most often, and a file that holds those weights still."""
         if not self._best:
             return None
-        metric = max(self._best, key=lambda name: (not name.endswith(ON_TRAINING_DATA), self._count[name]))
-        evaluation = self._evaluations[self._best[metric]]
-        saved = [i for i in self._saved_with(self._best[metric]) if not self._checkpoints[i].overwritten]
-        return BestCheckpoint(metric, evaluation.value, evaluation.step, self._checkpoints[saved[0]].path if saved else None)
+        series = max(
+            self._best,
+            key=lambda key: (not key[0].endswith(ON_TRAINING_DATA), self._count[key], self._lengths[key[0]][key[1]]),
+        )
+        evaluation = self._evaluations[self._best[series]]
+        saved = [self._checkpoints[i] for i in self._saved_with(self._best[series])]
+        kept = [checkpoint.path for checkpoint in saved if checkpoint.is_there]
+        lost = [checkpoint.path for checkpoint in saved if not checkpoint.is_there]
+        return BestCheckpoint(
+            series[0],
+            evaluation.value,
+            evaluation.step,
+            kept[0] if kept else None,
+            lost=lost[0] if lost and not kept else None,
+        )

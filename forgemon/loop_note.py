@@ -34,7 +34,7 @@ class LoopNote:
             if self._best is None or block.loss < self._best.loss:
                 self._best = block
         for event in chunk.events:
-            if event["kind"] == "checkpoint":
+            if event["kind"] in ("checkpoint", "checkpoint_deleted"):
                 self._evaluations.add_checkpoint(event)
             elif event["kind"] == "evaluation" and not text(event, "metric").endswith("(training data)"):
                 self._evaluations.add_evaluation(event)
@@ -52,6 +52,8 @@ class LoopNote:
         if best.path is not None:
             return f"{said}, saved in {best.path}."
         saved = self._evaluations.checkpoints()
+        if best.lost is not None:
+            return f"{said}; {best.lost} held that state and was overwritten or deleted."
         return f"{said}; no file holds that state{' although checkpoints were saved' if saved else ''}."
 
     def _curves(self) -> str:

@@ -133,6 +133,39 @@ def test_fields_say_what_was_seen_and_what_was_not() -> None:
     assert math.isnan(second.train_loss) and math.isnan(second.duration_s)
 
 
+def test_a_deleted_file_holds_it_no_more_and_is_named() -> None:
+    saved = (evaluation(10, 1.0), checkpoint(10, "/out/best.pt"), evaluation(20, 2.0), checkpoint(20, "/out/last.pt"))
+    gone = {"kind": "checkpoint_deleted", "time": START + 30, "step": 30, "path": "/out/best.pt", "saved_at_step": 10}
+    assert best_of(fed(*saved)) == (10, 1.0, "/out/best.pt")
+    best = fed(*saved, gone).best()
+    assert best is not None and (best.path, best.lost, best.exists()) == (None, "/out/best.pt", False)
+    assert best_of(fed(*saved, gone, evaluation(30, 0.5), checkpoint(30, "/out/best.pt"))) == (30, 0.5, "/out/best.pt")
+    never = fed(evaluation(10, 1.0)).best()
+    assert never is not None and (never.lost, never.exists()) == (None, None)
+
+
+def test_the_other_files_of_a_checkpoint_do_not_hold_the_weights() -> None:
+    optimizer = checkpoint(10, "/out/checkpoint-10/optimizer.pt", has_weights=False, has_optimizer=True)
+    model = checkpoint(10, "/out/checkpoint-10/model.safetensors", has_weights=True, holds_step=10)
+    assert best_of(fed(evaluation(10, 1.0), optimizer)) == (10, 1.0, None)
+    assert best_of(fed(evaluation(10, 1.0), optimizer, model)) == (10, 1.0, "/out/checkpoint-10/model.safetensors")
+
+
+def test_a_file_counts_for_the_step_whose_weights_it_holds() -> None:
+    copied = checkpoint(40, "/out/best.pt", has_weights=True, holds_step=10)
+    unknown = checkpoint(40, "/out/best.pt", has_weights=True, holds_step=None)
+    assert best_of(fed(evaluation(10, 1.0), evaluation(40, 3.0), copied)) == (10, 1.0, "/out/best.pt")
+    assert best_of(fed(evaluation(10, 2.0), evaluation(40, 1.0), unknown)) == (40, 1.0, None)
+
+
+def test_sanity_checks_before_training_and_shorter_passes_are_not_the_best() -> None:
+    sanity = evaluation(0, 0.1, samples=90)
+    quick = evaluation(15, 0.2, samples=10)
+    full = [evaluation(step, value, samples=100) for step, value in ((10, 2.0), (20, 1.0), (30, 3.0))]
+    assert best_of(fed(sanity, full[0], quick, *full[1:])) == (20, 1.0, None)
+    assert best_of(fed(sanity)) == (0, 0.1, None)
+
+
 def test_checkpoints_carry_what_stood_when_they_were_saved() -> None:
     saved = checkpoint(10, "/a.pt", metric="l2", value="inf", evaluation_step=8, has_optimizer=False)
     first, second = fed(saved, checkpoint(11, "/b.pt"), checkpoint(11, None)).checkpoints()

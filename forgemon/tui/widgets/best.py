@@ -15,7 +15,8 @@ def presence(frame: Frame, ink: Ink) -> Part:
     """Whether the file is there, as a word."""
     best = frame.snapshot.best
     if best is None or best.path is None:
-        return ("no file holds it: it was not saved, or overwritten", ink.watch)
+        how = "overwritten or deleted" if best is not None and best.lost else "not saved"
+        return (f"no file holds it: it was {how}", ink.watch)
     if frame.best_exists is None:
         return ("? not visible", ink.muted)
     return ("✓ on disk", ink.good) if frame.best_exists else ("✗ missing on this host", ink.alarm)
