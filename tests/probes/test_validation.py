@@ -218,6 +218,7 @@ for inputs, targets in train_loader:
     optimizer.step(closure)
 """,
     "closures that ask without a gradient": """
+step(train_x, train_y)
 for inputs, targets in train_loader:
     def closure():
         optimizer.zero_grad()
