@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 MOST_LOADERS = 64
+NOTE = "loaders"
 MOST_SAID = 64
 
 
@@ -91,11 +92,14 @@ class Loaders(Probe):
         self._roles.used()
 
     def evaluation_batch(self, batch: Batch) -> None:
-        loader = self._of_sampler(batch.loader)
+        # The loader may be gone by now; no other one has given a batch under its id, or it would stand here in its place.
+        loader = None if batch.loader is None else self._known.get(batch.loader)
+        if loader is not None and batch.of is not None:
+            batch.of.notes[NOTE] = loader
         self._roles.evaluated(None if loader is None else loader.index, batch.grad_enabled, batch.training)
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
-        loader = self._of_sampler(finished.loader)
+        loader: WatchedLoader | None = finished.notes.get(NOTE)
         if loader is not None and len(self._ended) < MOST_LOADERS:
             self._ended.append((loader, finished.step))
 
@@ -138,8 +142,8 @@ class Loaders(Probe):
         if before is not None or len(self._numbers) < MOST_SAID:
             self._numbers[loader.alike] = (loader.sampler, loader.number)
 
-    def _of_sampler(self, identity: int | None) -> WatchedLoader | None:
-        known = None if identity is None else self._known.get(identity)
+    def _of_sampler(self, identity: int) -> WatchedLoader | None:
+        known = self._known.get(identity)
         return known if known is not None and known.sampler() is not None else None
 
     def _forget_one(self) -> None:

@@ -201,7 +201,7 @@ for epoch in range(3):
     data.set_split("train")
     train(DataLoader(data, batch_size=40, shuffle=True))
     data.set_split("val")
-    evaluate(DataLoader(data, batch_size=40))
+    evaluate(DataLoader(data, batch_size=40, shuffle=True))
 """
 )
 
@@ -210,6 +210,8 @@ def test_one_dataset_object_that_changes_its_split(tmp_path: Path) -> None:
     run_script(SPLIT, tmp_path)
     chunk = read(tmp_path)
     assert not facts(chunk, "val-uses-train-data")
+    (shuffled,) = facts(chunk, "val-loader-shuffled").values()  # it was judged, although it was gone after each pass
+    assert shuffled["times"] == 1 and shuffled["loader"] == 1
     assert [(e["role"], e["index"]) for e in events(chunk, "loader")] == [("training", 0), ("validation", 1)]
 
 
