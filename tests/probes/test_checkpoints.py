@@ -80,7 +80,7 @@ for epoch in range(6):
         'shutil.copyfile("last.pt", "model_best.pt")',
         "kept = copy.deepcopy(model.state_dict())",
         "kept = copy.deepcopy(model)",
-        'import io; buffer = io.BytesIO(); torch.save(state, buffer); open("x.bin", "wb").write(buffer.getvalue())',
+        "import io; buffer = io.BytesIO(); torch.save(state, buffer); sent = buffer.getvalue()",
     ],
 )
 def test_the_best_is_kept_in_a_file_by_a_copy_or_in_memory(tmp_path: Path, keep: str) -> None:
@@ -93,7 +93,8 @@ for epoch in range(6):
     train()
     loss = validate()
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, "new.tmp")
-    os.replace("new.tmp", f"epoch-{epoch}.pt")
+    os.makedirs("kept", exist_ok=True)
+    os.replace("new.tmp", f"kept/epoch-{epoch}.pt")
 """
 
 
