@@ -59,7 +59,7 @@ def main(given: Sequence[str] | None = None) -> int:
             print(f"{plan.loop}, {plan.condition}: {missing} is not installed", flush=True)
             continue
         found = measured(plan)
-        print(f"{plan.loop}, {plan.condition}: {found if isinstance(found, str) else 'measured'}", flush=True)
+        print(f"{plan.loop}, {plan.condition}: {found if isinstance(found, str) else table.interval(found.ratio)}", flush=True)
         if isinstance(found, Result):
             results.append(found)
         else:

@@ -12,10 +12,11 @@ import torch
 from tests.benchmarks import probe_cost
 from tests.benchmarks.blocks import alternate, extra_s, ratio
 from tests.benchmarks.conditions import Condition
+from tests.benchmarks.goals import _line
 from tests.benchmarks.gpt import GPT
 from tests.benchmarks.loops import TrainingLoop, Transformer, gpt_small
 from tests.benchmarks.measurement import CONDITIONS, Plan
-from tests.benchmarks.medians import median_of
+from tests.benchmarks.medians import Median, median_of
 
 
 @pytest.mark.parametrize(("count", "low", "high"), [(6, 1, 6), (8, 1, 8), (9, 2, 8), (10, 2, 9), (20, 6, 15), (100, 40, 61)])
@@ -105,6 +106,12 @@ def test_the_table_has_its_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert accounts, said
     assert re.search(r"^gpt-small: bytes an observed step \d+, at most 312: met$", said, re.MULTILINE), said
     assert re.search(rf"^  middle step of a block +{number}$", said, re.MULTILINE), said
+
+
+def test_a_goal_that_noise_hides_is_said_to_be() -> None:
+    assert _line("ratio", Median(1.02, 1.015, 1.03, 9), 1.01, 2).endswith("at most 1.01: NOT MET")
+    assert _line("ratio", Median(1.005, 1.0, 1.008, 9), 1.01, 2).endswith(": met")
+    assert "met, but within the noise" in _line("ratio", Median(1.005, 0.9, 1.1, 9), 1.01, 2)
 
 
 def test_what_fails_is_said() -> None:
