@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .frames import variables
 
@@ -16,8 +17,12 @@ MOST_SAID = 8
 
 def epoch_of_loop(session: Session) -> int | None:
     """The epoch by the variable that holds it, in the frames of the program that led here, innermost first."""
-    for frame in session.lines.frames():
-        values = variables(frame, EPOCHS)
+    return epoch_among(variables(frame, EPOCHS) for frame in session.lines.frames())
+
+
+def epoch_among(scopes: Iterable[Mapping[str, Any]]) -> int | None:
+    """The first variable of the first scope that holds an epoch."""
+    for values in scopes:
         for name in EPOCHS:
             if type(values.get(name)) is int:
                 return int(values[name])

@@ -6,7 +6,7 @@ import time
 import types
 from typing import TYPE_CHECKING, Any
 
-from .counters import EPOCHS, STEPS, Counters
+from .counters import EPOCHS, STEPS, Counters, epoch_among, epoch_of_loop
 from .directions import better, words
 from .frames import variables
 from .scalars import host_number
@@ -48,14 +48,25 @@ class Kept:
         "What stood when a scope was first looked at: recorded once it changes, since most of it are constants."
         self._by_variable: dict[tuple[Scope, str], Series | None] = {}
         self._with_direction = self._without = 0
+        self._epoch: tuple[int, int | None] = (-1, None)
+        "A step and the epoch that it was part of: when a result shows in a variable, the next epoch may have begun."
 
     def look(self, training_step: int) -> None:
         """`training_step` is the step that numbers of training belong to; those of validation belong to the steps done."""
-        for frame in self._session.lines.frames():
-            code = frame.f_code
-            scope = (code.co_filename, code.co_name, code.co_firstlineno)
+        found = [(_scope_of(frame.f_code), variables(frame)) for frame in self._session.lines.frames()]
+        for scope, values in found:
             if scope in self._scopes or len(self._scopes) < MOST_SCOPES:
-                self._look_at(scope, variables(frame), training_step)
+                self._look_at(scope, values, training_step)
+        self._note_epoch(training_step, epoch_among(values for _, values in found))
+
+    def validation_begins(self) -> None:
+        """The epoch is still that of the training before."""
+        if self._epoch[0] != self._session.step_now():
+            self._note_epoch(self._session.step_now(), epoch_of_loop(self._session))
+
+    def _note_epoch(self, step: int, named: int | None) -> None:
+        if self._epoch[0] != step:
+            self._epoch = (step, self._session.steps.validation.epoch_or_passes(named))
 
     def look_at_module(self, module: types.ModuleType | None) -> None:
         """At the end, when no frame of the program is left."""
@@ -95,7 +106,7 @@ class Kept:
         if first is not None:
             self._series.offer(series, first[0], min(first[1], done), every=False)
         self._series.offer(series, now[0], done if series.is_validation else now[1], every=False)
-        self._series.result(series, now[0], done, None)
+        self._series.result(series, now[0], done, None, self._epoch[1] if self._epoch[0] == done else None)
 
     def _new_series(self, scope: Scope, name: str, value: float) -> Series | None:
         """None for names that are no measure, and beyond the bounds."""
@@ -111,6 +122,10 @@ class Kept:
         others = any(known == name and series is not None for (_, known), series in self._by_variable.items())
         own_name = f"{name} ({scope[1]})" if others else name
         return self._series.find("local", own_name, Line(scope[0], scope[2], scope[1]))
+
+
+def _scope_of(code: types.CodeType) -> Scope:
+    return code.co_filename, code.co_name, code.co_firstlineno
 
 
 def _is_a_time(name: str, value: float) -> bool:

@@ -95,7 +95,7 @@ class Logged(Probe):
             return
         self.series.offer(series, number, step, every)
         if series.is_result:
-            self.series.result(series, number, step, self.session.user_line())
+            self.series.result(series, number, step, self.session.user_line(), self.session.epoch())
 
     # Kept
 
@@ -107,6 +107,8 @@ class Logged(Probe):
     def mode_changed(self, root: Any, training: bool) -> None:
         if training:
             self._kept.look(self.session.step_now())
+        else:
+            self._kept.validation_begins()
 
     def saved(self, function: str, path: str, saved: Any, event: dict[str, Any]) -> None:
         self._kept.look(self.session.step_now())

@@ -97,11 +97,12 @@ class AllSeries:
         if every or gap > 1 or series.is_validation or not now - PERIOD_S < series.written <= now:
             series.written = now
             is_result = self._may_be_result(series, step)
+            epoch = self._session.epoch() if is_result else None
 
             def deliver(values: list[float]) -> None:
                 self._session.writer.metric(series.name, [step, now, values[0]])
                 if is_result:
-                    self._report(series, values[0], step, None)
+                    self._report(series, values[0], step, epoch, None)
 
             self._session.transfer.submit([value.detach().reshape(())], deliver, rare=series.is_validation)
 
@@ -124,26 +125,26 @@ class AllSeries:
         if batch.loader is None or batch.loader != self._session.loop.training_loader:
             self._pass_step = self._session.step_now()
 
-    def result(self, series: Series, value: float, step: int, where: Line | None) -> bool:
-        """Report a validation loss, unless a criterion shows the same pass; whether it was reported."""
-        return self._may_be_result(series, step) and self._report(series, value, step, where)
+    def result(self, series: Series, value: float, step: int, where: Line | None, epoch: int | None) -> None:
+        """Report a validation loss, unless a criterion shows the same pass."""
+        if self._may_be_result(series, step):
+            self._report(series, value, step, epoch, where)
 
     def _may_be_result(self, series: Series, step: int) -> bool:
         return series.is_result and step not in (self._criterion_step, self._pass_step)
 
-    def _report(self, series: Series, value: float, step: int, where: Line | None) -> bool:
+    def _report(self, series: Series, value: float, step: int, epoch: int | None, where: Line | None) -> None:
         if step != self._results_step:
             self._results_step, self._results = step, []
         before, series.reported = series.reported, (step, value)
         if before[0] == step:
             # A second one without a training step between: a number of each batch, not of a pass.
             series.is_result = series.is_result and _same(before[1], value)
-            return False
+            return
         if any(_same(value, known) for known in self._results):
-            return False  # the same number under another name
+            return  # the same number under another name
         self._results.append(value)
-        self._session.steps.validation.reported(series.name, value, step, where)
-        return True
+        self._session.steps.validation.reported(series.name, value, step, epoch, where)
 
 
 def _same(value: float, other: float) -> bool:

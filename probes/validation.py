@@ -69,7 +69,7 @@ class Validation:
             self._stands(metric, value, finished.step)
         return metric
 
-    def reported(self, metric: str, value: float, step: int, where: Line | None) -> None:
+    def reported(self, metric: str, value: float, step: int, epoch: int | None, where: Line | None) -> None:
         """The result of a pass that no criterion showed, by the name under which the loop logs or keeps it."""
         self._session.seen("validation loss")
         self._session.emit(
@@ -82,7 +82,7 @@ class Validation:
             training=None,
             grad_enabled=None,
             duration_s=None,
-            epoch=self.epoch(),
+            epoch=epoch,
             train_loss=self._train_loss(),
             where=where,
         )
@@ -97,8 +97,11 @@ class Validation:
 
     def epoch(self) -> int | None:
         """The loop's own variable, else that of the main module, else passes over the training loader, when watched from the start."""
+        return self.epoch_or_passes(epoch_of_loop(self._session))
+
+    def epoch_or_passes(self, named: int | None) -> int | None:
+        """`named` is what the frames of the program say."""
         session = self._session
-        named = epoch_of_loop(session)
         if named is None:
             named = getattr(sys.modules.get("__main__"), "epoch", None)
         if type(named) is int:

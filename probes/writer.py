@@ -22,6 +22,9 @@ RETRY_S = 5.0
 LIMIT = 20_000
 """Queued rows and events; a disk that stands still for longer costs rows."""
 
+MOST_OPEN = 16
+"""Files of metrics kept open between writes; where there are more, each is opened for its rows alone."""
+
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -154,6 +157,10 @@ class Writer:
             except OSError:
                 self._lost_on_disk += len(new)
         rows.clear()
+        metrics = [name for name in self._tables if name.startswith("metrics/")]
+        if len(metrics) > MOST_OPEN:
+            for name in metrics:
+                self._tables[name].rest()
 
     def _table(self, name: str) -> Table:
         if name not in self._tables:

@@ -1,0 +1,327 @@
+"""What the loop logs or keeps is recorded under its own name; a validation loss that no criterion shows is an evaluation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forgemon.chunk import Chunk
+from tests.probes.watched import events, line_of, read, run_script
+
+COMMON = """
+import json, os, sys, weakref
+import torch
+import torch.nn.functional as F
+torch.manual_seed(0)
+x, y = torch.randn(96, 8), torch.randn(96, 1)
+model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+own = {"train": [], "val": [], "acc": []}
+def squared(part):
+    return ((model(x[part]) - y[part]) ** 2).mean()
+def step():
+    optimizer.zero_grad()
+    loss = squared(slice(0, 64))
+    loss.backward()
+    optimizer.step()
+    own["train"].append(loss.item())
+    return loss.item()
+def validate():
+    model.eval()
+    with torch.no_grad():
+        result = squared(slice(64, 96)).item()
+    model.train()
+    own["val"].append(result)
+    own["acc"].append(1 / (1 + result))
+    return result
+def save():
+    json.dump(own, open("own.json", "w"))
+"""
+
+LOGGERS = (
+    COMMON
+    + """
+os.environ.update(WANDB_MODE="offline", WANDB_SILENT="true", MLFLOW_TRACKING_URI="file:" + os.getcwd() + "/mlruns")
+os.environ.update(MLFLOW_ALLOW_FILE_STORE="true")
+import mlflow, numpy, wandb
+from torch.utils.tensorboard import SummaryWriter
+def main():
+    board, run = SummaryWriter("board"), wandb.init(project="p", settings=wandb.Settings(console="off", x_disable_stats=True))
+    log = mlflow.log_metric  # bound before anything is observed
+    for epoch in range(4):
+        for _ in range(5):
+            wandb.log({"train": {"loss": step()}, "note": "text", "flag": True, "picture": wandb.Histogram([1, 2])})
+        result = validate()
+        board.add_scalar("val/loss", torch.tensor(result, dtype=torch.float64), epoch)
+        board.add_scalars("val", {"acc": own["acc"][-1], "share": 0.25}, epoch)
+        log("f1", numpy.float64(result / 2), step=epoch)
+        mlflow.log_metrics({"val_mse": result, "lr": 0.05}, step=epoch)
+        run.log({"val/loss": result, "epoch": epoch})
+    run.finish()
+main()
+save()
+"""
+)
+
+
+def own_numbers(folder: Path) -> dict[str, list[float]]:
+    numbers: dict[str, list[float]] = json.loads((folder / "own.json").read_text())
+    return numbers
+
+
+def steps_of(chunk: Chunk, name: str) -> list[int]:
+    return [int(row["step"]) for row in chunk.metrics[name]]
+
+
+def values_of(chunk: Chunk, name: str) -> list[float]:
+    return [float(row["value"]) for row in chunk.metrics[name]]
+
+
+def metrics(chunk: Chunk) -> dict[str, dict[str, Any]]:
+    said = events(chunk, "metric")
+    assert len({event["name"] for event in said}) == len(said), "once for each name"
+    return {event["name"]: event for event in said}
+
+
+def test_tensorboard_wandb_and_mlflow(tmp_path: Path) -> None:
+    run_script(LOGGERS, tmp_path)
+    chunk, own, said = read(tmp_path), own_numbers(tmp_path), metrics(read(tmp_path))
+    epochs = [5, 10, 15, 20]
+    assert (steps_of(chunk, "train.loss"), values_of(chunk, "train.loss")) == (list(range(1, 21)), own["train"])
+    for name, source, expected in (
+        ("val/loss", "tensorboard", own["val"]),
+        ("val/acc", "tensorboard", own["acc"]),
+        ("val/share", "tensorboard", [0.25] * 4),
+        ("f1", "mlflow", [value / 2 for value in own["val"]]),
+        ("val_mse", "mlflow", own["val"]),
+        ("lr", "mlflow", [0.05] * 4),
+        ("val/loss (wandb)", "wandb", own["val"]),
+        ("epoch", "wandb", [0, 1, 2, 3]),
+    ):
+        assert (steps_of(chunk, name), values_of(chunk, name)) == (epochs, expected), name
+        assert said[name]["source"] == source
+    directions = {name: event["better"] for name, event in said.items() if event["source"] != "local"}
+    assert directions == {
+        "train.loss": "lower",
+        "val/loss": "lower",
+        "val/loss (wandb)": "lower",
+        "val_mse": "lower",
+        "val/acc": "higher",
+        "f1": "higher",
+        "val/share": None,
+        "lr": None,
+        "epoch": None,
+    }
+    assert said["f1"]["where"]["line"] == line_of(LOGGERS, 'log("f1"')
+    # The pass is one, under the first of its names, though three loggers were told of it.
+    evaluations = events(chunk, "evaluation")
+    assert [(e["metric"], e["step"], e["value"]) for e in evaluations] == [
+        ("val/loss", step, value) for step, value in zip(epochs, own["val"], strict=True)
+    ]
+    assert [e["epoch"] for e in evaluations] == [0, 1, 2, 3]
+    assert [e["train_loss"] for e in evaluations] == pytest.approx(np.reshape(own["train"], (4, 5)).mean(1), rel=1e-6)
+    assert all(e[field] is None for e in evaluations for field in ("batches", "samples", "training", "duration_s"))
+    assert evaluations[0]["where"]["line"] == line_of(LOGGERS, 'board.add_scalar("val/loss"')
+
+
+KEPT = (
+    COMMON
+    + """
+import time
+def train(epoch):
+    started = time.perf_counter()
+    running = 0.0
+    for i in range(5):
+        running += step()
+        held = torch.randn(3)
+        dies = weakref.ref(held)
+        if i == 2:
+            snapshot = locals()
+            optimizer.step()  # a look at this frame must not change what the program has in its hands
+            assert snapshot is not None and "later" not in snapshot, sorted(snapshot)
+            later = 1
+        del held
+        assert dies() is None or i == 2, "a tensor is kept alive"
+        snapshot = None
+    return running / 5
+def main():
+    best, constant, flag = float("inf"), 0.125, False
+    for epoch in range(4):
+        train_loss = train(epoch)
+        val_loss = validate()
+        val_acc = torch.tensor(own["acc"][-1], dtype=torch.float64)
+        best_val_loss = best = min(best, val_loss)
+        global_step = epoch
+        flag = not flag
+        _hidden = val_loss * 2
+    train(epoch)
+main()
+save()
+"""
+)
+
+
+def test_variables_that_the_loop_keeps(tmp_path: Path) -> None:
+    run_script(KEPT, tmp_path)
+    chunk, own, said = read(tmp_path), own_numbers(tmp_path), metrics(read(tmp_path))
+    epochs = [6, 12, 18, 24]
+    assert (steps_of(chunk, "val_loss"), values_of(chunk, "val_loss")) == (epochs, own["val"])
+    assert (steps_of(chunk, "val_acc"), values_of(chunk, "val_acc")) == (epochs, own["acc"])
+    assert values_of(chunk, "train_loss") == pytest.approx(np.reshape(own["train"], (5, 5)).mean(1)[:4])
+    assert (said["val_loss"]["better"], said["val_acc"]["better"]) == ("lower", "higher")
+    assert said["val_loss"]["where"]["function"] == "main"
+    assert {"epoch", "constant", "flag", "_hidden", "started", "i", "global_step"}.isdisjoint(chunk.metrics)
+    evaluations = events(chunk, "evaluation")
+    assert [(e["metric"], e["step"], e["value"], e["epoch"]) for e in evaluations] == [
+        ("val_loss", step, value, epoch) for epoch, (step, value) in enumerate(zip(epochs, own["val"], strict=True))
+    ]
+    assert events(chunk, "signals")[-1]["signals"]["validation loss"] == "seen"
+
+
+SHOWN_BY_A_CRITERION = (
+    COMMON
+    + """
+from torch.utils.tensorboard import SummaryWriter
+board = SummaryWriter("board")
+contexts = [torch.no_grad, torch.enable_grad, torch.no_grad, torch.enable_grad]
+for epoch in range(4):
+    for global_step in range(5 * epoch, 5 * epoch + 5):
+        step()
+        board.add_scalar("val_of_rate", 0.5 + global_step)
+        board.add_scalar("train/loss", own["train"][-1], global_step)
+    model.eval()
+    with contexts[epoch]():
+        val_loss = F.mse_loss(model(x[64:]), y[64:]).item()
+    model.train()
+    own["val"].append(val_loss)
+    board.add_scalar("val/loss", val_loss, epoch)
+save()
+"""
+)
+
+
+def test_a_pass_that_a_criterion_shows_is_reported_once(tmp_path: Path) -> None:
+    run_script(SHOWN_BY_A_CRITERION, tmp_path)
+    chunk, own, said = read(tmp_path), own_numbers(tmp_path), metrics(read(tmp_path))
+    assert [(e["metric"], e["step"]) for e in events(chunk, "evaluation")] == [("mse_loss", step) for step in (5, 10, 15, 20)]
+    assert values_of(chunk, "val/loss") == own["val"]
+    assert (said["mse_loss"]["source"], said["mse_loss"]["better"]) == ("criterion", "lower")
+    (count,) = events(chunk, "loop_count")
+    assert (count["name"], count["value"] - count["step"]) == ("global_step", -1)
+
+
+SELDOM = (
+    COMMON
+    + """
+import time
+from torch.utils.tensorboard import SummaryWriter
+board, asleep = SummaryWriter("board"), 0
+for count in range(600):
+    step()
+    board.add_scalar("train/loss", own["train"][-1], count)
+    time.sleep(0.001)
+    if count % 7 == 6:
+        board.add_scalar("of the epoch", count, count)
+    if count % 100 == 99:
+        own["val"].append(own["train"][-1] / 2)
+        board.add_scalar("val/loss", own["val"][-1], count)
+    probes = sys.modules.get("_forgemon_probe")
+    asleep += probes is not None and probes.session.guard.mode == 0
+own["asleep"] = [asleep]
+save()
+"""
+)
+
+
+def test_between_observed_steps_what_is_logged_seldom_is_never_lost(tmp_path: Path) -> None:
+    run_script(SELDOM, tmp_path, budget=0.002)
+    chunk, own = read(tmp_path), own_numbers(tmp_path)
+    assert own["asleep"][0] > 300
+    assert (steps_of(chunk, "val/loss"), values_of(chunk, "val/loss")) == ([100, 200, 300, 400, 500, 600], own["val"])
+    assert steps_of(chunk, "of the epoch") == list(range(7, 601, 7))
+    thinned = steps_of(chunk, "train/loss")
+    assert len(thinned) < 300 and thinned[-1] == 600
+    assert values_of(chunk, "train/loss") == [own["train"][step - 1] for step in thinned]
+    assert [e["step"] for e in events(chunk, "evaluation")] == [100, 200, 300, 400, 500, 600]
+
+
+MANY = (
+    COMMON
+    + """
+class SummaryWriter:
+    def add_scalar(self, tag, scalar_value, global_step=None): ...
+import types
+module = types.ModuleType("tensorboardX.writer")
+module.SummaryWriter = SummaryWriter
+sys.modules["tensorboardX.writer"] = module
+step(), step()
+for number in range(450):
+    SummaryWriter().add_scalar("name %d" % number, float(number))
+for batch in range(3):
+    SummaryWriter().add_scalar("val/batch/loss", float(batch))
+for name in ("odd/../name", "", "." * 300, "\\u00fc \\n", 7, None, b"bytes"):
+    SummaryWriter().add_scalar(name, 1.0)
+class Number(float):
+    def __float__(self): raise SystemExit("code of the program's ran")
+    __eq__ = __hash__ = __lt__ = __float__
+for value in (Number(1.0), True, "1.0", None, 1j, [1.0], torch.zeros(2), torch.tensor(1j), 10 ** 400, float("nan")):
+    SummaryWriter().add_scalar("name 0", value)
+probes = sys.modules["_forgemon_probe"].session
+for round in range(2):
+    assert probes.writer.flush(10.0)
+    opened = [os.readlink(file.path) for file in os.scandir("/proc/self/fd") if os.path.lexists(file.path)]
+    assert not [path for path in opened if "/metrics/" in path], opened
+    SummaryWriter().add_scalar("name 1", 2.0 + round)
+save()
+"""
+)
+
+
+def test_names_and_values_of_every_kind(tmp_path: Path) -> None:
+    run_script(MANY, tmp_path)
+    chunk = read(tmp_path)
+    assert len([name for name in chunk.metrics if name.startswith("name ")]) == 300
+    assert values_of(chunk, "name 0")[0] == 0.0 and np.isnan(values_of(chunk, "name 0")[-1])
+    assert len(chunk.metrics["name 0"]) == 2
+    assert values_of(chunk, "name 1") == [1.0, 2.0, 3.0]
+    assert events(chunk, "evaluation") == []
+
+
+OVERFITS = (
+    COMMON
+    + """
+x, y = torch.randn(96, 8), torch.randn(96, 1)
+model = torch.nn.Sequential(torch.nn.Linear(8, 256), torch.nn.Tanh(), torch.nn.Linear(256, 1))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+def main():
+    for epoch in range(30):
+        for _ in range(10):
+            step()
+        val_loss = validate()
+        torch.save(model.state_dict(), "model-%d.pt" % epoch)
+main()
+save()
+"""
+)
+
+
+def test_check_takes_a_loss_written_by_hand_as_validation(tmp_path: Path) -> None:
+    run_script(OVERFITS, tmp_path)
+    own = own_numbers(tmp_path)
+    best = int(np.argmin(own["val"]))
+    assert own["val"][-1] > 1.2 * own["val"][best]
+    checked = subprocess.run(
+        [sys.executable, "-m", "forgemon", "check", str(tmp_path / "run"), "--json"], capture_output=True, text=True, timeout=60
+    )
+    report = json.loads(checked.stdout)
+    (finding,) = [f for f in report["findings"] if f["symptom"] == "train-val-divergence"]
+    assert finding["evidence"]["metric"] == "val_loss" and finding["evidence"]["best_step"] == 10 * (best + 1)
+    assert report["best_checkpoint"]["metric"] == "val_loss"
+    assert report["best_checkpoint"]["value"] == pytest.approx(own["val"][best])
+    assert report["best_checkpoint"]["path"] == str(tmp_path / f"model-{best}.pt")
