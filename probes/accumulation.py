@@ -28,6 +28,8 @@ IN_A_ROW = 3
 NOTE = "forgemon mean"
 MEANS = ("mean", "batchmean")
 DEEPEST = 60
+ENOUGH_SINGLES = 16
+"""Windows of a single backward pass in a row after which the passes are only counted, until there are several to a step again."""
 SCALE_FREE = (
     "Adam AdamW NAdam RAdam Adamax SparseAdam Adagrad Adadelta RMSprop Rprop Adafactor Lion Adam8bit AdamW8bit PagedAdamW8bit "
     "FusedAdam DeepSpeedCPUAdam LAMB Sophia"
@@ -66,6 +68,8 @@ class Accumulation(Probe):
         self._input: weakref.ref[torch.Tensor] | None = None
         self._new_forward = False
         self._new_data = False
+        self._singles = 0
+        "Windows of a single backward pass, in a row."
 
     def awoke(self) -> None:
         for window in self._windows.all():
@@ -106,12 +110,15 @@ class Accumulation(Probe):
         node = root.grad_fn if root is not None and plain_tensor(root) else None
         name = node.metadata.get(NOTE) if node is not None and self._new_forward and self._new_data else None
         self._new_forward = self._new_data = False
+        if self._singles >= ENOUGH_SINGLES:
+            name = None
         place = (_call_path(), name) if name is not None else None
         for window in self._windows.all():
             window.passes += 1
             if window.passes == 1:
                 window.place = place
-                window.where = self.session.user_line() if place is not None else None
+            elif window.passes == 2:
+                window.where = self.session.user_line()
             window.is_plain = window.is_plain and place is not None and place == window.place
 
     def backward_ended(self, root: Any) -> None:
@@ -153,6 +160,7 @@ class Accumulation(Probe):
 
     def step_ended(self, known: Known) -> None:
         window = self._windows.of(known)
+        self._singles = self._singles + 1 if window.passes == 1 else 0
         if window.whole and window.passes and window.now is not None and not window.now.closure:
             self._judge(known, window)
         window.renew(whole=True)
@@ -179,11 +187,11 @@ class Accumulation(Probe):
 
 
 def _call_path() -> int:
-    """A number for the lines on the stack: the same for two passes of one loop, another where the calls differ anywhere."""
+    """A number for the calls on the stack: the same for two passes of one loop, another where the calls differ anywhere."""
     frame: types.FrameType | None = sys._getframe(1)
     path: list[tuple[int, int]] = []
     while frame is not None and len(path) < DEEPEST:
-        path.append((id(frame.f_code), frame.f_lineno))
+        path.append((id(frame.f_code), frame.f_lasti))
         frame = frame.f_back
     return hash(tuple(path))
 

@@ -74,6 +74,13 @@ class GradientsDiscarded(Probe):
             if mine and window.after and window.in_a_row and window.cleared is None:
                 window.cleared = self.session.user_line()
 
+    def clipped(self, parameters: Any, limit: Any, norm: Any) -> None:
+        writes = 2 if norm is None else 1
+        for known, window in self._windows.items():
+            now = gradient_marks(known)
+            if now == [(identity, version + writes) for identity, version in window.after]:
+                window.after = now  # by nothing but the clip
+
     def step_begins(self, known: Known) -> None:
         window = self._windows.of(known)
         window.now = known.now
@@ -113,8 +120,20 @@ class GradientsDiscarded(Probe):
                     gradient_norm_discarded=max(unused, default=None),
                 )
 
-        numbers = [*window.norms, *at_step]
-        if numbers:
-            self.session.transfer.submit(numbers, deliver)
+        def look_at_some(norms: list[float]) -> None:
+            if any(norms):
+                deliver([*[1.0] * made, *norms])
+            else:
+                submit([*window_norms, *at_step])
+
+        def submit(numbers: list[torch.Tensor]) -> None:
+            if numbers:
+                self.session.transfer.submit(numbers, deliver)
+            else:
+                deliver([])
+
+        window_norms = window.norms
+        if len(at_step) > MARKED:
+            self.session.transfer.submit(at_step[:MARKED], look_at_some)
         else:
-            deliver([])
+            submit([*window_norms, *at_step])

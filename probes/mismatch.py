@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FACT = "optimizer-mismatch"
 IN_A_ROW = 3
 NAMED = 8
+LISTED_EVERY = 64
 MOST_OUTSIDE = 32
 """Parameters outside all optimizers that are looked at in each observed step."""
 SAMPLED = 4
@@ -58,7 +59,6 @@ class OptimizerMismatch(Probe):
         self._outside: list[weakref.ref[torch.Tensor]] = []
         "Trainable parameters of models in training mode that are in no optimizer we know."
         self._count_outside = 0
-        self._seen_as: object = None
         self._steps = 0
         self._steps_without = 0
         self._suspicions: dict[int | str, Suspicion] = {}
@@ -102,12 +102,10 @@ class OptimizerMismatch(Probe):
     # What is in no optimizer
 
     def _list_outside(self) -> None:
-        """Anew when models or optimizers have come or gone, and now and then for what was wrapped or unfrozen."""
-        roots, optimizers = self.session.roots(), self.session.steps.optimizers()
-        seen_as = [(id(r), r.training) for r in roots], [(id(o), len(o.param_groups)) for o in optimizers]
-        if seen_as == self._seen_as and self._steps & (self._steps - 1):
+        """Anew now and then, for models and optimizers that have come or gone, and for what was wrapped or unfrozen."""
+        if self._steps % LISTED_EVERY and self._steps & (self._steps - 1):
             return
-        self._seen_as = seen_as
+        roots, optimizers = self.session.roots(), self.session.steps.optimizers()
         held = _held(optimizers)
         trained = [p for root in roots if root.training for p in root.parameters()]
         outside = list({id(p): p for p in trained if p.requires_grad and id(p) not in held}.values())

@@ -24,28 +24,33 @@ class Owners(Generic[T]):
 
     def __init__(self, new: Callable[[], T]) -> None:
         self._new = new
-        self._notes: weakref.WeakKeyDictionary[Known, T] = weakref.WeakKeyDictionary()
+        self._notes: dict[int, tuple[weakref.ref[Known], T]] = {}
         self._layouts: dict[int, object] = {}
         self._owner: dict[int, int] = {}
-        self._by_index: weakref.WeakValueDictionary[int, Known] = weakref.WeakValueDictionary()
 
     def of(self, known: Known) -> T:
         """What is noted of `known`, which is about to step."""
         if self._layouts.get(known.index) != known.layout:
-            self._layouts[known.index] = known.layout
-            self._owner = {identity: index for identity, index in self._owner.items() if index != known.index}
-            self._owner.update((id(parameter), known.index) for parameter in known.parameters)
-            self._by_index[known.index] = known
-        notes = self._notes.get(known)
-        if notes is None:
-            notes = self._notes[known] = self._new()
-        return notes
+            self._enter(known)
+        return self._notes[known.index][1]
+
+    def _enter(self, known: Known) -> None:
+        """It is new, or has other parameters than before."""
+        if known.index not in self._notes:
+            self._notes[known.index] = (weakref.ref(known), self._new())
+        for index in [index for index, (reference, _) in self._notes.items() if reference() is None]:
+            del self._notes[index], self._layouts[index]
+        self._layouts[known.index] = known.layout
+        gone = self._owner.items()
+        self._owner = {identity: index for identity, index in gone if index != known.index and index in self._notes}
+        self._owner.update((id(parameter), known.index) for parameter in known.parameters)
 
     def all(self) -> list[T]:
-        return list(self._notes.values())
+        return [notes for _, notes in self._notes.values()]
 
     def items(self) -> list[tuple[Known, T]]:
-        return list(self._notes.items())
+        found = [(reference(), notes) for reference, notes in self._notes.values()]
+        return [(known, notes) for known, notes in found if known is not None]
 
     def of_parameters(self, parameters: Any) -> list[tuple[Known, T]]:
         """Of the optimizers to which `parameters` belong; where they cannot be read (a spent generator) of the only optimizer."""
@@ -53,9 +58,8 @@ class Owners(Generic[T]):
         if listed is None:
             only = self.items()
             return only if len(only) == 1 else []
-        found = {self._owner.get(id(p)) for p in listed[:: max(1, len(listed) // SPREAD)]} - {None}
-        known = [self._by_index.get(index) for index in sorted(index for index in found if index is not None)]
-        return [(one, self._notes[one]) for one in known if one is not None]
+        found = {self._owner.get(id(p)) for p in listed[:: max(1, len(listed) // SPREAD)]}
+        return [(known, notes) for known, notes in self.items() if known.index in found]
 
 
 def listed_parameters(parameters: Any) -> Sequence[torch.Tensor] | None:
