@@ -26,6 +26,11 @@ ORDER = (
     "loader_description loader_roles row_hashes same_samples sample_overlap shared_memory watched_loader loader_facts loaders "
     "devices memory "
     "copies saved_files save_calls checkpoint_facts "
+    "extremes "
+    "batch_inputs "
+    "layer_outputs "
+    "nonfinite_order "
+    "nonfinite "
     "probe_list instruments steps session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""

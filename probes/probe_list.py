@@ -17,6 +17,7 @@ from .logged import Logged
 from .loss_lines import LossLines
 from .memory import Memory
 from .mismatch import OptimizerMismatch
+from .nonfinite import NonFinite
 from .probe import Probe
 from .retained import LossGraphRetained
 from .ribbon import Ribbon
@@ -48,6 +49,7 @@ KINDS: tuple[type[Probe], ...] = (
     Loaders,
     Devices,
     Memory,
+    NonFinite,
 )
 
 
