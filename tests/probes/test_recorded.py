@@ -53,7 +53,7 @@ for epoch in range(3):
     measured["val"].append(total / 32)
     if total < best:
         best = total
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "best.pt")
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, "best.pt")
 save()
 """
 )
