@@ -10,6 +10,7 @@ import numpy as np
 
 from forgemon.chunk import Chunk, Gradients, Rows
 from forgemon.detectors.candidate import Candidate, figure
+from forgemon.detectors.first_nonfinite import RATE, UNKNOWN, FirstNonfinite, Origin
 from forgemon.detectors.in_a_row import InARow
 from forgemon.detectors.loss_nonfinite import SKIPPED_IN_A_ROW
 from forgemon.detectors.overshoot import BeforeBlowUp, climb_text
@@ -35,8 +36,10 @@ class GradientNonfinite:
     def __init__(self) -> None:
         self._norms: dict[int, _Norms] = {}
         self._tables: dict[int, _Table] = {}
+        self._first = FirstNonfinite()
 
     def feed(self, chunk: Chunk) -> None:
+        self._first.feed(chunk)
         rows = chunk.steps
         for optimizer in np.unique(rows["optimizer"]).tolist():
             if optimizer in self._norms or len(self._norms) < 64:
@@ -51,7 +54,7 @@ class GradientNonfinite:
             return []
         step, norms = min(found, key=lambda f: f[0])
         tables = [t.at(step) for t in self._tables.values()]
-        return [norms.candidate(step, next((t for t in tables if t is not None), None))]
+        return [norms.candidate(step, next((t for t in tables if t is not None), None), self._first.at(step))]
 
 
 class _Norms:
@@ -85,7 +88,7 @@ class _Norms:
         if bad[start:].any():
             self._last_step = int(rows["step"][start + np.flatnonzero(bad[start:])[-1]])
 
-    def candidate(self, step: int, parameters: _Parameters | None) -> Candidate:
+    def candidate(self, step: int, parameters: _Parameters | None, origin: Origin | None) -> Candidate:
         loss, norm = self._before.loss(), self._before.gradient_norm()
         climbed = climb_text(loss, norm)
         evidence: dict[str, float | int | str] = {"nonfinite_rows": self._count}
@@ -95,6 +98,9 @@ class _Norms:
             text = f"At step {step} {_who(parameters)}, while the loss was still finite."
             if parameters.last_finite is not None:
                 evidence["last_finite_parameter"] = parameters.last_finite
+        if origin is not None:
+            evidence |= {"first_nonfinite": f"{origin.stage} {origin.name}{origin.place}"}
+            text += origin.sentence if origin.stage != "gradient" or parameters is None else ""
         if climbed:
             rate = self._before.past.learning_rate
             text += f" By step {self._before.past.last_step} {climbed}: the updates overshoot (learning rate {figure(rate)})."
@@ -103,7 +109,7 @@ class _Norms:
             text += f" It stood until step {self._last_step}."
         return Candidate(
             symptom="gradient-nonfinite",
-            cause="learning-rate-too-high" if climbed else "unknown",
+            cause=origin.cause(bool(climbed)) if origin is not None else RATE if climbed else UNKNOWN,
             level="alarm" if stands else "watch",
             first_step=step,
             last_step=self._last_step,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from forgemon.chunk import Chunk, Rows
 from forgemon.detectors.candidate import Candidate, figure
+from forgemon.detectors.first_nonfinite import RATE, UNKNOWN, FirstNonfinite, Origin
 from forgemon.detectors.in_a_row import InARow
 from forgemon.detectors.overshoot import BeforeBlowUp, climb_text
 
@@ -33,19 +34,22 @@ def without_missing(rows: Rows) -> Rows:
 
 
 class LossNonfinite:
-    """Exact. The cause is the learning rate where loss or gradient norm climbed before; otherwise it is not named."""
+    """Exact. The cause is the learning rate where loss or gradient norm climbed before; otherwise it is what the probe saw to be
+    the first that was not finite, or it is not named."""
 
     symptoms: ClassVar[tuple[str, ...]] = ("loss-nonfinite",)
 
     def __init__(self) -> None:
         self._series: dict[int, _Series] = {}
         self._signal_seen = False
+        self._first = FirstNonfinite()
 
     def feed(self, chunk: Chunk) -> None:
         rows = without_missing(chunk.steps)
         for optimizer in np.unique(rows["optimizer"]).tolist():
             if optimizer in self._series or len(self._series) < MOST_OPTIMIZERS:
                 self._series.setdefault(optimizer, _Series()).feed(rows[rows["optimizer"] == optimizer])
+        self._first.feed(chunk)
         for event in chunk.events:
             signals = event.get("signals")
             if isinstance(signals, dict) and signals.get("loss") == "seen":
@@ -54,7 +58,7 @@ class LossNonfinite:
     def candidates(self) -> list[Candidate]:
         """That of the optimizer where it began. Without one finite loss or the probe's word, NaN may mean that none is visible."""
         seen = [s for s in self._series.values() if s.any_seen or self._signal_seen]
-        found = [c for c in (series.candidate() for series in seen) if c is not None]
+        found = [c for c in (series.candidate(self._first) for series in seen) if c is not None]
         return sorted(found, key=lambda c: c.first_step)[:1]
 
 
@@ -92,9 +96,10 @@ class _Series:
         if self._finite_again is None and not bad.all():
             self._finite_again = int(rows["step"][np.flatnonzero(~bad)[0]])
 
-    def candidate(self) -> Candidate | None:
+    def candidate(self, first: FirstNonfinite) -> Candidate | None:
         if self._first_step is None:
             return None
+        origin = first.at(self._first_step)
         past, loss, norm = self._before.past, self._before.loss(), self._before.gradient_norm()
         climbed = climb_text(loss, norm)
         evidence: dict[str, float | int | str] = {"loss": str(self._first_value), "nonfinite_rows": self._count}
@@ -102,28 +107,38 @@ class _Series:
             evidence |= {"last_finite_step": past.last_step, "loss_before": loss.last, "learning_rate": past.learning_rate}
             if math.isfinite(norm.last):
                 evidence["gradient_norm_before"] = norm.last
+        if origin is not None:
+            evidence |= {"first_nonfinite": f"{origin.stage} {origin.name}{origin.place}"}
         certain = self._in_a_row.length > (SKIPPED_IN_A_ROW if self._scaled else 0)
         return Candidate(
             symptom="loss-nonfinite",
-            cause="learning-rate-too-high" if climbed else "unknown",
+            cause=_cause(origin, climbed),
             level="alarm" if certain else "watch",
             first_step=self._first_step,
             last_step=self._last_step,
-            summary=self._summary(climbed, loss.last),
+            summary=self._summary(climbed, loss.last, origin),
             evidence=evidence,
-            refute=REFUTE_CLIMB if climbed else REFUTE_SUDDEN,
+            refute=REFUTE_CLIMB if climbed and not (origin and origin.stage == "input") else REFUTE_SUDDEN,
+            where=None if origin is None else origin.where,
             stands=self._in_a_row.length > 0,
         )
 
-    def _summary(self, climbed: str, loss_before: float) -> str:
+    def _summary(self, climbed: str, loss_before: float, origin: Origin | None) -> str:
         past = self._before.past
         text = f"At step {self._first_step} the loss became {self._first_value}."
-        if climbed:
+        if origin is not None:
+            text += origin.sentence
+        from_input = origin is not None and origin.stage == "input"
+        if climbed and not from_input:
             text += f" By step {past.last_step} {climbed}: the updates overshoot (learning rate {figure(past.learning_rate)})."
-        elif past.rows >= ENOUGH_ROWS:
+        elif past.rows >= ENOUGH_ROWS and not from_input:
             text += f" Nothing climbed before: at step {past.last_step} it was {figure(loss_before)}."
-        else:
+        elif origin is None:
             text += f" Only {past.rows} finite losses were seen before it, too few to say why."
         if not self._in_a_row.length:
             text += f" It stood until step {self._last_step}; the loss was finite again at step {self._finite_again}."
         return text
+
+
+def _cause(origin: Origin | None, climbed: str) -> str:
+    return origin.cause(bool(climbed)) if origin is not None else RATE if climbed else UNKNOWN

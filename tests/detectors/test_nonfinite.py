@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from forgemon.chunk import Event
 from forgemon.detectors.candidate import Candidate, Detector
 from forgemon.detectors.gradient_nonfinite import GradientNonfinite
 from forgemon.detectors.loss_nonfinite import LossNonfinite
@@ -15,9 +17,9 @@ from tests.detectors.runs import Values, chunk, event, gradient_rows, step_rows
 NAN, INF = float("nan"), float("inf")
 
 
-def loss_finding(loss: Values, **columns: Any) -> Candidate | None:
+def loss_finding(loss: Values, events: Sequence[Event] = (), **columns: Any) -> Candidate | None:
     detector = LossNonfinite()
-    detector.feed(chunk(step_rows(loss, **columns)))
+    detector.feed(chunk(step_rows(loss, **columns), events))
     found = detector.candidates()
     return found[0] if found else None
 
@@ -79,6 +81,71 @@ def test_minus_infinity_counts() -> None:
     assert found is not None and "became -inf" in found.summary
 
 
+def entry(stage: str, finite: bool, name: str = "x", **more: Any) -> dict[str, Any]:
+    return {"stage": stage, "name": name, "finite": finite, **more}
+
+
+def seen_around(step: int, first: str, *order: dict[str, Any], last_finite: int | None = None) -> Event:
+    before = step - 1 if last_finite is None else last_finite
+    name = next(e["name"] for e in order if e["stage"] == first and not e["finite"])
+    return event(
+        "nonfinite",
+        step,
+        first_seen_step=step,
+        last_finite_step=before,
+        first={"stage": first, "name": name},
+        order=list(order),
+    )
+
+
+SUDDEN = [1.0] * 20 + [NAN] * 3
+CLIMBED = [2.31, 15.6, 4.37e3, 4.52e5, NAN]
+FINITE_INPUT, FINITE_WEIGHT, BAD_LOSS = entry("input", True), entry("weight", True), entry("loss", False, "cross_entropy")
+
+
+def test_an_input_that_was_the_first_is_the_cause_whatever_climbed() -> None:
+    given = entry("input", False, "images", sample=5, batch=3)
+    for loss in (SUDDEN, CLIMBED):
+        found = loss_finding(loss, [seen_around(loss.index(NAN) + 1, "input", given, BAD_LOSS, FINITE_WEIGHT)])
+        assert found is not None and found.cause == "nonfinite-input"
+        assert found.evidence["first_nonfinite"] == "input images (sample 5 of batch 3)"
+        assert "began in the input images (sample 5 of batch 3); the weights still finite." in found.summary
+        assert "climbed" not in found.summary and "had risen" not in found.summary
+
+
+def test_what_arises_out_of_finite_inputs_and_weights_is_an_overflow() -> None:
+    found = loss_finding(SUDDEN, [seen_around(21, "loss", FINITE_INPUT, BAD_LOSS, FINITE_WEIGHT)])
+    assert found is not None and found.cause == "numeric-overflow"
+    later = seen_around(21, "layer", FINITE_INPUT, entry("layer", False, "head (Linear)"), BAD_LOSS, FINITE_WEIGHT)
+    both = loss_finding(SUDDEN, [seen_around(21, "loss", FINITE_INPUT, BAD_LOSS, FINITE_WEIGHT), later])
+    assert both is not None and "began in the layer head (Linear)" in both.summary  # the newer event knows more
+    climbed = loss_finding(CLIMBED, [seen_around(5, "loss", FINITE_INPUT, BAD_LOSS, FINITE_WEIGHT)], gradient_norm=1.0)
+    assert climbed is not None and climbed.cause == "learning-rate-too-high"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        seen_around(21, "loss", BAD_LOSS, FINITE_WEIGHT),  # the input was not seen
+        seen_around(22, "loss", FINITE_INPUT, BAD_LOSS, FINITE_WEIGHT),  # of a later step
+        seen_around(
+            21, "weight", FINITE_INPUT, BAD_LOSS, entry("weight", False), last_finite=12
+        ),  # what happened since is unknown
+        event("nonfinite", 21, first_seen_step=21, first="?", order=[1, {"stage": 3}]),
+        event("nonfinite", 21, first_seen_step=21, first={"stage": "loss"}, order={}),
+    ],
+)
+def test_no_cause_is_named_where_it_was_not_seen(said: Event) -> None:
+    found = loss_finding(SUDDEN, [said])
+    assert found is not None and found.cause == "unknown"
+
+
+def test_weights_broken_by_the_step_before_blame_the_learning_rate() -> None:
+    found = loss_finding(SUDDEN, [seen_around(21, "weight", FINITE_INPUT, BAD_LOSS, entry("weight", False, "head.weight"))])
+    assert found is not None and found.cause == "learning-rate-too-high"
+    assert "head.weight was not finite before that step began" in found.summary
+
+
 NAMES = ["in.weight", "in.bias", "mid.weight", "out.weight"]
 
 
@@ -96,6 +163,15 @@ def test_names_the_first_parameter_and_the_last_finite_one_before_it() -> None:
     assert found is not None and (found.level, found.first_step) == ("alarm", 3)
     assert found.evidence["parameter"] == "mid.weight" and found.evidence["last_finite_parameter"] == "out.weight"
     assert "3 of 4 parameters" in found.summary
+
+
+def test_a_gradient_that_was_the_first_of_a_finite_loss_is_an_overflow() -> None:
+    detector = GradientNonfinite()
+    said = seen_around(3, "gradient", FINITE_INPUT, entry("loss", True), entry("gradient", False, "mid.weight"), FINITE_WEIGHT)
+    detector.feed(chunk(step_rows([1.0] * 3, gradient_norm=[2.0, 2.0, NAN]), [said]))
+    (found,) = detector.candidates()
+    assert found.cause == "numeric-overflow" and found.evidence["first_nonfinite"] == "gradient mid.weight"
+    assert "; the input, the loss and the weights still finite" in found.summary
 
 
 def test_a_parameter_without_gradient_is_not_nan() -> None:
