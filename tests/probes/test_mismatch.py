@@ -72,7 +72,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     + STEPS
     + """
 # its old gradients stay or are zeroed in place, and no new ones come
-for step in range(8):
+for step in range(30):
     optimizer = torch.optim.SGD(model[3].parameters(), lr=0.01) if step == 0 else optimizer
     F.cross_entropy(model[3](model[:3](x).detach()), y).backward()
     optimizer.step()
