@@ -173,6 +173,7 @@ class Instruments:
         session.probes.tell("mode_changed", values[0], training)
 
     def _clipped(self, values: tuple[Any, ...], norm: Any) -> None:
+        norm = getattr(norm, "_local_tensor", norm)  # DTensor: that of the local shards
         self._session.loop.window.clipped_norm = norm
         self._session.steps.rewritten()
         self._session.probes.tell("clipped", values[0], values[1], norm)
