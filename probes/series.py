@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,8 @@ PERIOD_S = 0.25
 """A number that every step gives anew is written so often."""
 MOST_NAMES = 400
 MOST_OF_ONE_SOURCE = 300
+MOST_RESULTS = 50
+"""Beyond those two bounds, for results of validation passes alone."""
 LONGEST_NAME = 150
 
 
@@ -65,12 +68,17 @@ class AllSeries:
         """The series, new where it was not known; None beyond the bounds."""
         of_source = self.of(source)
         series = of_source.get(own_name)
-        if series is None and len(self._names) < MOST_NAMES and len(of_source) < MOST_OF_ONE_SOURCE:
+        if series is None and self._has_room(of_source, own_name):
             name = own_name[:LONGEST_NAME]
             name = name if name not in self._names else f"{name} ({source})"
             series = of_source[own_name] = Series(own_name, name)
             self.say(name, source, series.better, where or self._session.user_line())
         return series
+
+    def _has_room(self, of_source: Mapping[str, Series], own_name: str) -> bool:
+        if len(self._names) < MOST_NAMES and len(of_source) < MOST_OF_ONE_SOURCE:
+            return True
+        return is_validation_loss(own_name) and len(self._names) < MOST_NAMES + MOST_RESULTS
 
     def say(self, name: str, source: str, direction: str | None, where: Line | None) -> None:
         """The `metric` event, once for each name."""
