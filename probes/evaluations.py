@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from .losses import noted_loss, plain_tensor
 from .transfer import Transfer
 from .where import Line
+
+MOST_NODES = 64
+"""Of a graph that are looked at for the losses in a sum."""
 
 
 class Batch:
     """One batch from its fetch on, until it is known whether it trains or evaluates."""
 
-    __slots__ = ("began", "fetch_s", "forward_s", "grad_enabled", "loader", "losses", "of", "samples", "training", "where")
+    __slots__ = (
+        "again",
+        "began",
+        "ended",
+        "epoch",
+        "fetch_s",
+        "forward_s",
+        "grad_enabled",
+        "graph",
+        "loader",
+        "losses",
+        "of",
+        "samples",
+        "training",
+        "where",
+    )
 
     def __init__(self, began: float) -> None:
         self.began = began
+        self.ended = began
+        "At its newest loss."
+        self.again = False
+        "Whether it reads the same tensor as the batch before it."
+        self.graph = False
+        "Whether a model was called with gradients enabled."
         self.fetch_s = float("nan")
         self.forward_s = float("nan")
         self.samples = float("nan")
         self.loader: int | None = None
         self.training: bool | None = None
-        self.grad_enabled = True
+        self.grad_enabled = False
+        "Whether one of its losses has a graph."
         self.losses: list[tuple[str, torch.Tensor, str, int]] = []
         "Criterion's name, its value, reduction and the number of items it was taken over."
         self.where: Line | None = None
+        self.epoch: int | None = None
         self.of: EvaluationPass | None = None
         "The pass it turned out to belong to."
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no backward() can follow: it has losses, and neither they nor the outputs have a graph."""
+        return bool(self.losses) and not self.graph and not self.grad_enabled
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -38,10 +71,10 @@ class Batch:
 class EvaluationPass:
     """Sums one pass over one loader: the mean loss over items, by each batch's reduction and size. No wait for a GPU."""
 
-    def __init__(self, first: Batch, step: int, epoch: int | None) -> None:
+    def __init__(self, first: Batch, step: int) -> None:
         # As of its first batch: its end shows only when training goes on, and a GPU's answer comes later still.
         self.step = step
-        self.epoch = epoch
+        self.epoch = first.epoch
         self.metric = first.losses[0][0]
         self.loader = first.loader
         self.began = first.began
@@ -56,10 +89,12 @@ class EvaluationPass:
         self._host_sum = 0.0
         self._device_sum: torch.Tensor | None = None
 
-    def add(self, batch: Batch, now: float) -> None:
+    def add(self, batch: Batch) -> None:
         batch.of = self
+        if self.where is None:
+            self.where, self.epoch = batch.where, batch.epoch
         self.batches += 1
-        self.ended = now
+        self.ended = batch.ended
         self.any_grad = self.any_grad or batch.grad_enabled
         if batch.training is not None:
             self.any_training = bool(self.any_training) or batch.training
@@ -90,3 +125,46 @@ def criterion_items(values: tuple[Any, ...]) -> int:
     if not isinstance(tensor, torch.Tensor) or tensor.dim() == 0:
         return 1
     return int(tensor.numel() if not tensor.is_floating_point() else tensor.shape[0])
+
+
+Data = tuple["weakref.ref[torch.Tensor]", int]
+"""The tensor that owns the memory a model reads, and the address: the same for all views of one batch."""
+
+
+def data_of(inputs: tuple[Any, ...]) -> Data | None:
+    """Of the first tensor among a model's inputs."""
+    first: Any = inputs[0] if inputs else None
+    if isinstance(first, (tuple, list)) and first:
+        first = first[0]
+    if not plain_tensor(first) or first.layout is not torch.strided:
+        return None
+    owner: torch.Tensor = first if first._base is None else first._base
+    return weakref.ref(owner), first.data_ptr()
+
+
+def same_data(one: Data | None, other: Data | None) -> bool:
+    if one is None or other is None:
+        return False
+    return one[1] == other[1] and one[0]() is not None and one[0]() is other[0]()
+
+
+def reached(root: Any, batches: list[Batch]) -> list[Batch]:
+    """Those of `batches` with a loss that is a part of `root`, a few operations behind it."""
+    if isinstance(root, (tuple, list)):
+        nodes = [tensor.grad_fn for tensor in root if plain_tensor(tensor)]
+    else:
+        nodes = [root.grad_fn] if plain_tensor(root) else []
+    values = {id(value): batch for batch in batches for _, value, _, _ in batch.losses}
+    found: list[Batch] = []
+    todo = [node for node in nodes if node is not None]
+    for _ in range(MOST_NODES):
+        if not todo:
+            break
+        node: Any = todo.pop(0)
+        note = noted_loss(node)
+        batch = values.get(id(note.root)) if note is not None else None
+        if batch is not None:
+            found.append(batch)
+        if note is None:
+            todo += [following for following, _ in node.next_functions if following is not None]
+    return found

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .evaluations import Batch, EvaluationPass, criterion_items
+from .evaluations import Batch, Data, EvaluationPass, criterion_items, data_of, reached, same_data
 from .losses import Loss, loss_of_root, note_loss, note_scaled, plain_tensor
 from .transfer import Transfer
 from .where import Line
@@ -98,6 +98,8 @@ class Loop:
         self._batch: Batch | None = None
         self._loader: int | None = None
         "The loader that gave the newest batch."
+        self._read: tuple[Data | None, int | None] = (None, None)
+        "What the newest forward read, and the loader it came from."
         self._pending: list[Batch] = []
         self._evaluation: EvaluationPass | None = None
         self._blind = False
@@ -119,6 +121,7 @@ class Loop:
         batch.fetch_s = now - self._fetch_began if self._fetch_began else NAN
         batch.loader = self._loader = id(iterator._index_sampler)
         batch.samples = _first_size(data)
+        self._read = data_of((data,)), self._loader
         self.activity += 1
         self._note_pass(iterator)
 
@@ -130,9 +133,17 @@ class Loop:
         self._forward_depth += 1
         if self._forward_depth > 1:
             return
+        data, graph = data_of(inputs), torch.is_grad_enabled()
         if self._batch is None or self._batch.losses:
+            again = same_data(data, self._read[0])
+            if again and graph and self._batch is not None and self._batch.is_over:
+                self._batch = None  # a number of the batch that is about to train (a teacher's loss)
             self._turn_over()
             self._batch = Batch(self._clock())
+            self._batch.again = again
+            self._batch.loader = self._read[1] if again else None
+        self._batch.graph = self._batch.graph or graph
+        self._read = data, self._batch.loader
         if self._batch.samples != self._batch.samples:
             self._batch.samples = _first_size(inputs)
         self._forward_began = self._clock()
@@ -144,7 +155,8 @@ class Loop:
             return
         took = self._clock() - self._forward_began
         batch.forward_s = took if batch.forward_s != batch.forward_s else batch.forward_s + took
-        batch.training = training
+        if batch.training is None or torch.is_grad_enabled():
+            batch.training = training
         self.activity += 1
 
     def forward_failed(self) -> None:
@@ -160,18 +172,22 @@ class Loop:
                 return
             output = output.mean()
         value = note_loss(output)
+        graph = output.requires_grad
+        if self._batch is not None and self._batch.is_over and any(name == earlier[0] for earlier in self._batch.losses):
+            self._turn_over()  # forwards that we do not see
         batch = self._batch
         if batch is None:
             batch = self._batch = Batch(self._clock())
             batch.loader = self._loader
-        batch.training = training
-        batch.grad_enabled = output.requires_grad
+        if batch.training is None:
+            batch.training = training
+        batch.grad_enabled = batch.grad_enabled or graph
         batch.losses.append((name, value, reduction, criterion_items(values)))
+        batch.ended = self._clock()
         if batch.samples != batch.samples:
             batch.samples = _first_size(values[0])
-        if not output.requires_grad:
-            self._evaluate(batch)
-            self._batch = None
+        if not graph or self._pending:
+            batch.where, batch.epoch = self._listener.user_line(), self._listener.epoch()
 
     def scaled(self, output: Any, scaled: Any) -> None:
         if plain_tensor(output) and plain_tensor(scaled):
@@ -180,7 +196,7 @@ class Loop:
     # Training
 
     def backward_began(self, root: Any) -> None:
-        self._decide()
+        self._decide(root)
         self.end_evaluation()
         self._blind = False
         window = self.window
@@ -224,6 +240,11 @@ class Loop:
 
     def end_evaluation(self) -> None:
         """Close a validation pass: training goes on, a checkpoint is saved, or the program ends."""
+        if self._batch is not None and self._batch.is_over:
+            self._turn_over()
+        self._finish()
+
+    def _finish(self) -> None:
         finished, self._evaluation = self._evaluation, None
         if finished is not None:
             finished.deliver(self._transfer, lambda value: self._listener.evaluated(finished, value))
@@ -236,13 +257,16 @@ class Loop:
             self._evaluate(batch)
         self.end_evaluation()
 
-    def _decide(self) -> None:
+    def _decide(self, root: Any) -> None:
         """backward() was called: the batch at hand trains, and so do those of its kind before it; others were evaluated."""
+        if self._batch is not None and self._batch.is_over:
+            self._turn_over()
         batch, self._batch = self._batch, None
         pending, self._pending = self._pending, []
+        parts = reached(root, pending) if pending else []
         last = batch if batch is not None else (pending[-1] if pending else None)
         for earlier in pending:
-            if last is not None and earlier.kind == last.kind:
+            if earlier in parts or (last is not None and earlier.kind == last.kind):
                 self._train(earlier)
             else:
                 self._evaluate(earlier)
@@ -260,26 +284,29 @@ class Loop:
             self.training_loader = batch.loader
 
     def _evaluate(self, batch: Batch) -> None:
-        now = self._clock()
         if self._blind:
             return
         if self._evaluation is not None and self._evaluation.loader != batch.loader:
-            self.end_evaluation()
+            self._finish()
         if self._evaluation is None:
-            batch.where = self._listener.user_line()
-            self._evaluation = EvaluationPass(batch, self._listener.step_now(), self._listener.epoch())
+            self._evaluation = EvaluationPass(batch, self._listener.step_now())
         else:
             batch.began = max(batch.began, self._evaluation.ended)
-        self._evaluation.add(batch, now)
+        self._evaluation.add(batch)
         self._listener.evaluation_batch(batch)
-        self.window.evaluation_s += max(0.0, now - batch.began)
+        self.window.evaluation_s += max(0.0, batch.ended - batch.began)
         self.activity += 1
 
     def _turn_over(self) -> None:
         """The batch at hand is complete; whether it trains shows at the next backward()."""
         batch, self._batch = self._batch, None
-        if batch is not None and batch.losses and len(self._pending) < MOST_PENDING:
-            self._pending.append(batch)
+        if batch is None or not batch.losses:
+            return
+        if not batch.is_over:
+            if len(self._pending) < MOST_PENDING:
+                self._pending.append(batch)
+        elif not batch.again:
+            self._evaluate(batch)
 
 
 def _plus(total: float, more: float) -> float:

@@ -58,6 +58,12 @@ def note_scaled(output: torch.Tensor, scaled: torch.Tensor) -> None:
         _notes(scaled.grad_fn)[NOTE] = _loss_of(output)._replace(is_plain=False)
 
 
+def noted_loss(node: Any) -> Loss | None:
+    """What was remembered at a graph node."""
+    found = _notes(node).get(NOTE)
+    return found if isinstance(found, Loss) else None
+
+
 def loss_of_root(root: Any) -> Loss | None:
     """The loss behind the tensor given to backward(); None when it is no scalar."""
     if isinstance(root, (tuple, list)):

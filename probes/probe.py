@@ -73,6 +73,10 @@ class Probe:
 
     def step_ended(self, known: Known) -> None: ...
 
+    def columns(self) -> dict[str, float]:
+        """Numbers of ours for the row of the step that has just ended, by the names of STEP_COLUMNS."""
+        return {}
+
     def mode_changed(self, root: torch.nn.Module, training: bool) -> None:
         """train() or eval() is about to change a root module's mode. Told between awake stretches too."""
 
@@ -92,7 +96,7 @@ class Probe:
         """The program ends or the probes leave: the last moment to say something."""
 
 
-EVENTS = tuple(name for name in vars(Probe) if not name.startswith("_") and name not in ("install", "signals"))
+EVENTS = tuple(name for name in vars(Probe) if not name.startswith("_") and name not in ("install", "signals", "columns"))
 
 
 class Probes:
@@ -101,12 +105,24 @@ class Probes:
     def __init__(self, probes: list[Probe], protect: Callable[..., None]) -> None:
         self.all = probes
         self._protect = protect
+        self._with_columns = [probe for probe in probes if type(probe).columns is not Probe.columns]
         self._heard = {
             event: tuple(getattr(probe, event) for probe in probes if getattr(type(probe), event) is not getattr(Probe, event))
             for event in EVENTS
         }
 
+    def columns(self) -> dict[str, float]:
+        """All that the probes have for the row of the step that has just ended."""
+        found: dict[str, float] = {}
+        for probe in self._with_columns:
+            self._protect(_add_columns, probe, found)
+        return found
+
     def tell(self, event: str, *values: Any) -> None:
         """Call `event` of every probe that has it."""
         for hear in self._heard[event]:
             self._protect(hear, *values)
+
+
+def _add_columns(probe: Probe, found: dict[str, float]) -> None:
+    found.update(probe.columns())

@@ -54,6 +54,8 @@ STEP_COLUMNS: tuple[Column, ...] = (
         "f4",
     ),  # parameters whose gradient norm was measured; where there are some, a NaN in `gradient_norm` is its own
     ("gradients_reused", "f4"),  # share of checked parameters whose gradient this optimizer had already used; 0 when none
+    ("skipped_steps", "f4"),  # that a GradScaler skipped since the previous row
+    ("ribbon", "f4"),  # index of the `ribbon` event that has the order of calls
     ("step_s", "f4"),  # since the previous step's end, evaluation time left out
     ("data_s", "f4"),  # waiting for the loader
     ("forward_s", "f4"),

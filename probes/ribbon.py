@@ -22,7 +22,7 @@ SCHEDULERS = "LRScheduler ReduceLROnPlateau CosineAnnealingWarmRestarts ChainedS
 
 
 class Ribbon(Probe):
-    """`index_now` is that of the step that has just ended, for the column `ribbon`; NaN where calls may have been missed."""
+    """Writes each order once, and its index in the column `ribbon`; NaN where calls may have been missed."""
 
     signals = ("order of calls",)
 
@@ -100,6 +100,9 @@ class Ribbon(Probe):
         calls = [*before, step] if not inside else [*before, f"{step}(", *inside, ")"]
         self.index_now = float(self._index_of(tuple(calls))) if self._whole else float("nan")
         self._renew(whole=True)
+
+    def columns(self) -> dict[str, float]:
+        return {"ribbon": self.index_now}
 
     def _index_of(self, calls: tuple[str, ...]) -> int:
         index = self._known.get(calls)

@@ -24,7 +24,7 @@ class Row:
         learning_rate: float,
         window: Window,
         reuse: Reuse | None,
-        times: Mapping[str, float],
+        numbers: Mapping[str, float],
     ) -> None:
         self.step = step
         self._when = when
@@ -32,7 +32,7 @@ class Row:
         self._rate = learning_rate
         self._window = window
         self._reuse = reuse
-        self._times = times
+        self._numbers = numbers
         self._losses = len(window.losses)
         self.scalars = [
             t for loss in window.losses for t in (loss.root, loss.root if loss.criterion is None else loss.criterion)
@@ -68,6 +68,6 @@ class Row:
             "data_s": window.data_s,
             "forward_s": window.forward_s,
             "backward_s": window.backward_s if window.backward_s else NAN,
-            **self._times,
+            **self._numbers,
         }
         return [known.get(column[0], NAN) for column in STEP_COLUMNS]

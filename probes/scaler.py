@@ -30,13 +30,12 @@ class Skips:
 
 
 class Scaler(Probe):
-    """`skipped_since_row` is for the column `skipped_steps`: whoever writes a row takes it with `take_skipped()`."""
-
-    signals = ("loss scale",)
+    """Steps skipped since the row before stand in the column `skipped_steps`, the scale in `loss_scale`."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.skipped_since_row = 0.0
+        self._skipped_since_row = 0.0
+        self._steps_with_us = False
         self._skips: weakref.WeakKeyDictionary[Known, Skips] = weakref.WeakKeyDictionary()
         self._scaler: weakref.ref[torch.amp.GradScaler] | None = None
         "The one that scaled a loss since the last step, or whose step() is under way."
@@ -45,10 +44,9 @@ class Scaler(Probe):
     def install(self, instruments: Instruments) -> None:
         instruments.always(torch.amp.GradScaler.step, self._step_begins, self._step_ended)
 
-    def take_skipped(self) -> float:
-        """How many steps were skipped since it was last asked."""
-        taken, self.skipped_since_row = self.skipped_since_row, 0.0
-        return taken
+    def columns(self) -> dict[str, float]:
+        taken, self._skipped_since_row = self._skipped_since_row, 0.0
+        return {"skipped_steps": taken if self._steps_with_us else float("nan")}
 
     def awoke(self) -> None:
         self._scaler = None
@@ -64,7 +62,6 @@ class Scaler(Probe):
         window = known.now.window
         if scale is None or window is None:
             return
-        self.session.seen("loss scale")
 
         def deliver(values: list[float]) -> None:
             window.loss_scale = values[0]
@@ -85,6 +82,7 @@ class Scaler(Probe):
 
     def _step_begins(self, values: tuple[Any, ...]) -> None:
         if values[0]._enabled:
+            self._steps_with_us = True
             self._scaler = weakref.ref(values[0])
             self._steps_before = self.session.steps.know(values[1]).steps
 
@@ -132,7 +130,7 @@ class Scaler(Probe):
         if not skipped:
             skips.in_a_row = 0
             return
-        self.skipped_since_row += skipped
+        self._skipped_since_row += skipped
         before, skips.in_a_row = skips.in_a_row, skips.in_a_row + int(skipped)
         if before.bit_length() != skips.in_a_row.bit_length():  # the 1st, 2nd, 4th, 8th … is among them
             self.session.emit("skipped", optimizer=known.index, times_in_a_row=skips.in_a_row, loss_scale=scale, at_step=step)

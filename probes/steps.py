@@ -217,8 +217,8 @@ class Steps:
             self._report_reuse(known, now.reuse)
         self._session.probes.tell("step_ended", known)
         self.parameters.enter(known, self.everyone())
-        times = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self._row.spent_a_step(self._mark(end))}
-        self._queue(known, now, window, times)
+        numbers = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self._row.spent_a_step(self._mark(end))}
+        self._queue(known, now, window, {**numbers, **self._session.probes.columns()})
         self._note_signals(window, now)
         if known is self._main:
             self._row = self._mark(end)
@@ -302,11 +302,11 @@ class Steps:
             window.training = self._session.training_mode()
             self._queue(known, Observation(), window, {"step_s": step_s})
 
-    def _queue(self, known: Known, now: Observation, window: Window, times: Mapping[str, float]) -> None:
+    def _queue(self, known: Known, now: Observation, window: Window, numbers: Mapping[str, float]) -> None:
         """Send for the numbers of a row; those on a GPU come some steps later."""
         optimizer = known.optimizer()
         rate = NAN if optimizer is None else discover.learning_rate(optimizer)
-        row = Row(self.step, time.time(), known.index, rate, window, now.reuse, times)
+        row = Row(self.step, time.time(), known.index, rate, window, now.reuse, numbers)
         gradients = (known.columns, self.parameters.count, f"gradients-{self.parameters.table}") if now.indices else None
 
         def deliver(values: list[float]) -> None:

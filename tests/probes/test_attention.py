@@ -83,9 +83,8 @@ def test_steps_checkpoints_and_epochs_are_counted_while_asleep(tmp_path: Path) -
     chunk, measured = run(tmp_path, "eval() and a loader", budget=0.02)
     assert [event["step"] for event in events(chunk, "checkpoint")] == measured["saved"]
     assert [event["epoch"] for event in events(chunk, "epoch")] == list(range(1, 12))
-    assert column(chunk, "step")[-1] > 1500 - 500
     steps = column(chunk, "step")
-    assert (steps[1:] > steps[:-1]).all()
+    assert (steps[1:] > steps[:-1]).all() and steps[-1] > 500
 
 
 SEEN_FROM_INSIDE = """
@@ -113,4 +112,4 @@ def test_a_function_that_each_step_calls_is_left_alone_between_observed_steps(tm
     run_script(SEEN_FROM_INSIDE, tmp_path, budget=0.02)
     measured = json.loads((tmp_path / "measured.json").read_text())
     assert measured["kinds"] == 2
-    assert 10 < measured["changes"] < 900
+    assert 2 < measured["changes"] < 900

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from probes.ribbon import MOST_RIBBONS, collapsed
 from tests.probes.test_recorded import COMMON
-from tests.probes.watched import events, read, run_script
+from tests.probes.watched import column, events, read, run_script
 
 LOOP = (
     COMMON
@@ -98,3 +98,17 @@ def test_blocks() -> None:
     assert collapsed("fetch forward backward".split() * 4 + ["step"]) == ["(fetch forward backward)×4", "step"]
     assert collapsed(["forward", "backward", "backward", "backward"]) == ["forward", "backward×3"]
     assert collapsed([]) == []
+
+
+def test_each_row_names_its_ribbon(tmp_path: Path) -> None:
+    script = (
+        "import torch\nmodel = torch.nn.Linear(4, 1)\noptimizer = torch.optim.SGD(model.parameters(), 0.1)\n"
+        "for step in range(6):\n    optimizer.zero_grad()\n    model(torch.randn(2, 4)).mean().backward()\n"
+        "    if step % 2:\n        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n    optimizer.step()\n"
+    )
+    run_script(script, tmp_path)
+    chunk = read(tmp_path)
+    calls = {event["index"]: event["calls"] for event in events(chunk, "ribbon")}
+    named = [calls[int(index)] for index in column(chunk, "ribbon")[1:]]
+    without, clipped = ["zero_grad", "forward", "backward", "step"], ["zero_grad", "forward", "backward", "clip", "step"]
+    assert named == [clipped, without, clipped, without, clipped]

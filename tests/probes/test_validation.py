@@ -245,16 +245,7 @@ for inputs, _ in train_loader:
 }
 
 
-NOT_YET = {
-    "a metric of the training batch by a criterion",
-    "the loss of the training batch once more",
-    "two losses, the second batch fetched after the first loss",
-    "closures that ask without a gradient",
-}
-MARKED = [pytest.param(n, marks=pytest.mark.xfail(strict=True, reason="taken for a pass")) if n in NOT_YET else n for n in NONE]
-
-
-@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize("name", NONE)
 def test_what_is_no_validation(tmp_path: Path, name: str) -> None:
     run_script(START + NONE[name], tmp_path)
     chunk = read(tmp_path)
