@@ -88,8 +88,8 @@ def test_norms_of_every_kind_of_parameter(tmp_path: Path) -> None:
 UNEVEN = (
     OWN
     + """
-scales = torch.logspace(-3, 3, 512)
-weight = torch.nn.Parameter(torch.randn(1024, 512) * scales)  # columns of very different size
+scales = torch.logspace(-3, 3, 500)
+weight = torch.nn.Parameter(torch.randn(1023, 500) * scales)  # columns of very different size
 table = torch.nn.Embedding(4000, 16, sparse=True)
 first, second = torch.optim.SGD([weight], lr=0.1), torch.optim.SparseAdam(table.parameters(), lr=0.1)
 for step in range(4):
