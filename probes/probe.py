@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from .evaluations import Batch, EvaluationPass
     from .instruments import Instruments
-    from .known import Known
+    from .known import Known, Observation
     from .session import Session
 
 
@@ -76,6 +76,10 @@ class Probe:
     def columns(self) -> dict[str, float]:
         """Numbers of ours for the row of the step that has just ended, by the names of STEP_COLUMNS."""
         return {}
+
+    def measured(self, now: Observation, step: int, values: list[float]) -> None:
+        """The numbers of a step's row are on the host: the norms of `now`, those of its losses, the norm before clipping. On the
+        CPU that is just after `step_ended`, from a GPU some steps later. `now` is empty for a row with the loss alone."""
 
     def mode_changed(self, root: torch.nn.Module, training: bool) -> None:
         """train() or eval() is about to change a root module's mode. Told between awake stretches too."""

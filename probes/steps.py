@@ -320,6 +320,7 @@ class Steps:
                     by_column[columns[index]] = norm
                 writer.row(table, [row.step, *by_column])
             writer.row("steps", row.values(norms, values[len(norms) :]))
+            self._session.probes.tell("measured", now, row.step, values)
 
         if not self._session.transfer.submit([*now.norms, *row.scalars], deliver):
             self._session.writer.lose_row()
