@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 EPOCHS = "epoch current_epoch cur_epoch epoch_idx epoch_index epoch_num epoch_number epoch_i i_epoch ep".split()
 STEPS = frozenset("global_step step iteration iter_num num_updates it iter i_step step_idx current_step cur_step".split())
 MOST_SAID = 8
+ENOUGH_RISES = 3
+"""Looks in a row at which a variable has risen as our count has."""
 
 
 def epoch_of_loop(session: Session) -> int | None:
@@ -34,7 +36,7 @@ class Counters:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._seen: dict[tuple[object, str], tuple[int, int]] = {}
+        self._seen: dict[tuple[object, str], tuple[int, int, int]] = {}
         self._said: dict[str, int] = {}
         self._times = 0
 
@@ -43,8 +45,10 @@ class Counters:
         before = self._seen.get((scope, name))
         if before is None and len(self._seen) >= len(STEPS):
             return
-        self._seen[scope, name] = (value, step)
-        if before is None or not value - before[0] == step - before[1] > 0:
+        rose_alike = before is not None and value - before[0] == step - before[1] > 0
+        rises = before[2] + 1 if before is not None and rose_alike else 0
+        self._seen[scope, name] = (value, step, rises)
+        if rises < ENOUGH_RISES:
             return
         if self._said.get(name) != value - step and self._times < MOST_SAID:
             self._times += 1

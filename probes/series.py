@@ -112,7 +112,8 @@ class AllSeries:
                 if is_result:
                     self._report(series, values[0], step, epoch, None)
 
-            self._session.transfer.submit([value.detach().reshape(())], deliver, rare=series.is_validation)
+            if not self._session.transfer.submit([value.detach().reshape(())], deliver, rare=series.is_validation):
+                self._session.writer.lose_row()
 
     def flush(self) -> None:
         """Write the newest value of each."""

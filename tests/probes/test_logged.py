@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from forgemon.chunk import Chunk
 from tests.probes.watched import events, line_of, read, run_script
@@ -274,7 +275,8 @@ for name in ("odd/../name", "", "." * 300, "\\u00fc \\n", 7, None, b"bytes"):
 class Number(float):
     def __float__(self): raise SystemExit("code of the program's ran")
     __eq__ = __hash__ = __lt__ = __float__
-for value in (Number(1.0), True, "1.0", None, 1j, [1.0], torch.zeros(2), torch.tensor(1j), 10 ** 400, float("nan")):
+for value in (Number(1.0), True, "1.0", None, 1j, [1.0], torch.zeros(2), torch.tensor(1j), 10 ** 400, float("nan"),
+              torch.tensor(1.0, device="meta")):
     SummaryWriter().add_scalar("name 0", value)
 probes = sys.modules["_forgemon_probe"].session
 for round in range(2):
@@ -294,6 +296,7 @@ def test_names_and_values_of_every_kind(tmp_path: Path) -> None:
     assert values_of(chunk, "name 0")[0] == 0.0 and np.isnan(values_of(chunk, "name 0")[-1])
     assert len(chunk.metrics["name 0"]) == 2
     assert values_of(chunk, "name 1") == [1.0, 2.0, 3.0]
+    assert sum(event["rows"] for event in events(chunk, "dropped")) == 1  # that of a device whose values cannot be had
     assert [(e["metric"], e["step"]) for e in events(chunk, "evaluation")] == [("val/loss", 2)]
 
 
@@ -329,3 +332,44 @@ def test_check_takes_a_loss_written_by_hand_as_validation(tmp_path: Path) -> Non
     assert report["best_checkpoint"]["metric"] == "val_loss"
     assert report["best_checkpoint"]["value"] == pytest.approx(own["val"][best])
     assert report["best_checkpoint"]["path"] == str(tmp_path / f"model-{best}.pt")
+
+
+ON_A_GPU = (
+    COMMON
+    + """
+from torch.utils.tensorboard import SummaryWriter
+class Board(SummaryWriter):  # whose own work, which waits for the GPU, is left out
+    def __init__(self): ...
+    def _get_file_writer(self): return self
+    def add_summary(self, *values): ...
+import torch.utils.tensorboard.writer
+torch.utils.tensorboard.writer.scalar = lambda *values, **more: None
+board = Board()
+model.cuda()
+x, y = x.cuda(), y.cuda()
+kept = []
+torch.cuda.set_sync_debug_mode("error")
+for epoch in range(5):
+    for count in range(4):
+        optimizer.zero_grad()
+        loss = squared(slice(0, 64))
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        val_loss = squared(slice(64, 96))
+    board.add_scalar("val/loss", val_loss, epoch)
+    kept.append(val_loss)
+torch.cuda.set_sync_debug_mode("default")
+own["val"] = [value.item() for value in kept]
+save()
+"""
+)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_tensors_on_a_gpu_are_not_waited_for(tmp_path: Path) -> None:
+    run_script(ON_A_GPU, tmp_path)
+    chunk, own = read(tmp_path), own_numbers(tmp_path)
+    assert values_of(chunk, "val/loss") == pytest.approx(own["val"], rel=1e-6)
+    assert [(e["metric"], e["step"]) for e in events(chunk, "evaluation")] == [("val/loss", 4 * n) for n in range(1, 6)]
+    assert "val_loss" not in chunk.metrics  # in a variable it would have to be waited for
