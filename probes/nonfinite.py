@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_INVESTIGATIONS = 8
 """In a run; between two of them all must have been finite."""
+MOST_LOOKS = 300
 
 
 class Step:
@@ -40,22 +42,26 @@ class Step:
         self.outputs: list[Entry] = []
         "Of what went into the criterion, where its value was not finite."
         self.where: Line | None = None
+        self.bad_loss = False
         self.scaled = False
 
 
 class Look:
-    """One step that is judged, now or when its numbers arrive."""
+    """One step whose numbers are under way."""
 
-    def __init__(self, number: int, known: Known, now: Observation, step: Step) -> None:
+    def __init__(self, number: int, known: Known, step: Step) -> None:
         self.number = number
         self.of = weakref.ref(known)
-        self.now = now
+        self.now = known.now
         self.step = step
-        self.losses = [loss.root for loss in now.window.losses] if now.window is not None else []
-        self.loss_values: list[float] = []
+        self.first_seen_step = number
         self.last_finite_step: int | None = None
-        self.late = now.closure
-        "Whether the optimizer has used the gradients by now."
+        self.after_step = False
+        "Whether its weights are looked at after it."
+
+    @property
+    def losses(self) -> list[torch.Tensor]:
+        return [loss.root for loss in self.now.window.losses] if self.now.window is not None else []
 
 
 class NonFinite(Probe):
@@ -65,16 +71,16 @@ class NonFinite(Probe):
         self._step = Step()
         self._layers = LayerOutputs(session, self._layers_seen)
         self._names: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
-        self._now: weakref.WeakKeyDictionary[Known, Observation] = weakref.WeakKeyDictionary()
-        self._uses_closures: weakref.WeakSet[Known] = weakref.WeakSet()
         self._losses_looked_at = 0
+        self._looks: deque[Look] = deque(maxlen=MOST_LOOKS)
         self._at_hand: Look | None = None
-        "Of the step under way, while its numbers are sent for."
+        "That of the newest step, whose gradients are still there."
         self._waiting: Look | None = None
         "One that is known not to be finite, for the next observed step to look at the weights."
         self._said: dict[str, Any] | None = None
-        self._said_of = 0
         self._last_finite_step: int | None = None
+        self._first_seen_step: int | None = None
+        "Of a row with the loss alone, before any observed step."
         self._broken = False
         self._investigations = 0
 
@@ -82,6 +88,7 @@ class NonFinite(Probe):
 
     def awoke(self) -> None:
         self._begin_step()
+        self._at_hand = None
 
     def batch_fetched(self, iterator: Any, data: Any) -> None:
         number = getattr(iterator, "_num_yielded", None)
@@ -115,6 +122,7 @@ class NonFinite(Probe):
         losses = self.session.loop.window.losses
         for loss in losses[self._losses_looked_at :]:
             if loss.root.device.type in AT_ONCE and not math.isfinite(loss.root) and not self._enough():
+                self._step.bad_loss = True
                 self._step.where = self._step.where or self.session.user_line()
                 self._step.inputs = self._step.inputs or with_rows(self._inputs.seen)
         self._losses_looked_at = len(losses)
@@ -125,23 +133,46 @@ class NonFinite(Probe):
     # A step
 
     def step_begins(self, known: Known) -> None:
-        self._now[known] = known.now
-        self._losses_looked_at = 0
         waiting = self._waiting
         if waiting is not None and waiting.of() in (known, None):
-            self._waiting, waiting.late = None, True
+            self._waiting, waiting.after_step = None, True
             self._investigate(waiting, known)
-        if known not in self._uses_closures:
-            self._look(known, known.now, max(self.session.steps.step, known.steps + 1))
+        self._step.inputs = self._step.inputs or self._inputs.seen
+        look = self._at_hand = Look(max(self.session.steps.step, known.steps + 1), known, self._step)
+        self._looks.append(look)
+        if look.step.bad_loss and not look.step.scaled and not self._enough():
+            self._begin_investigation(look, known)
 
     def step_ended(self, known: Known) -> None:
-        now = self._now.pop(known, None)
-        if now is not None and now.closure:
-            self._uses_closures.add(known)
-            self._look(known, now, self.session.steps.step)
-        else:
-            self._uses_closures.discard(known)
         self._begin_step()
+
+    def measured(self, now: Observation, step: int, values: list[float]) -> None:
+        total = sum(values)
+        finite = total - total == 0.0
+        look = self._look_of(now)
+        if look is not None and look.step.scaled:
+            return
+        if finite:
+            self._broken = False
+            self._last_finite_step, self._first_seen_step = step, None
+        elif look is None:
+            self._first_seen_step = self._first_seen_step or step
+        elif not self._enough():
+            known = look.of()
+            look.after_step = True
+            if self._at_hand is look and known is not None:
+                self._begin_investigation(look, known)
+            else:
+                self._broken = True
+                look.step.inputs = [seen for seen in look.step.inputs if seen.rows is not None]
+                self._waiting = look
+
+    def _look_of(self, now: Observation) -> Look | None:
+        if all(look.now is not now for look in self._looks):
+            return None  # a row with the loss alone
+        while (look := self._looks.popleft()).now is not now:
+            pass  # its row was lost
+        return look
 
     def exiting(self) -> None:
         self._layers.end()
@@ -154,88 +185,62 @@ class NonFinite(Probe):
     def _enough(self) -> bool:
         return self._broken or self._investigations >= MOST_INVESTIGATIONS
 
-    def _look(self, known: Known, now: Observation, number: int) -> None:
-        """Send for the losses and the sum of the gradients' norms, which is finite where all of them are."""
-        step = self._step
-        look = Look(number, known, now, step)
-        if (
-            step.scaled
-            or self._investigations >= MOST_INVESTIGATIONS
-            or not (look.losses or now.norms)
-            or _capturing(now.norms)
-        ):
-            return
-        count = len(look.losses)
-        step.inputs = step.inputs or self._inputs.seen
-        self._at_hand = look
-        self.session.transfer.submit(
-            [*look.losses, *_totals(now.norms)], lambda values: self._judge(look, values[:count], values[count:])
-        )
-        self._at_hand = None
-
-    def _judge(self, look: Look, losses: list[float], totals: list[float]) -> None:
-        if all(map(math.isfinite, (*losses, *totals))):
-            self._broken = False
-            self._last_finite_step = look.number
-            return
-        if self._enough():
-            return
-        self._broken = True
-        self._investigations += 1
-        look.loss_values, look.last_finite_step = losses, self._last_finite_step
-        known = look.of()
-        if self._at_hand is look and known is not None:
-            self._investigate(look, known)
-        else:
-            look.step.inputs = [seen for seen in look.step.inputs if seen.rows is not None]
-            self._waiting = look
-
     # What stands around it
+
+    def _begin_investigation(self, look: Look, known: Known) -> None:
+        self._broken = True
+        self._investigate(look, known)
 
     def _investigate(self, look: Look, known: Known) -> None:
         """Look at the batch, every gradient and every weight, once."""
+        self._investigations += 1
+        look.last_finite_step = self._last_finite_step
+        if self._first_seen_step is not None:
+            look.first_seen_step, look.after_step = self._first_seen_step, True
         inputs = with_rows(look.step.inputs)
         rows = [seen.rows for seen in inputs if seen.rows is not None]
         # A norm overflows where the gradient itself is finite; later only the norms are left.
         gradients = [known.parameters[i].grad for i in look.now.indices] if self._at_hand is look else []
-        norms = largest([g for g in gradients if g is not None]) if gradients else look.now.norms
-        weights = largest(known.parameters)
+        norms = largest([g for g in gradients if g is not None]) if None not in gradients and gradients else look.now.norms
+        losses, weights = look.losses, largest(known.parameters)
         names = [self._name(known, i) for i in range(len(known.parameters))]
-        samples = sum(row.numel() for row in rows)
+        sizes = [sum(row.numel() for row in rows), len(losses), len(norms), len(weights)]
         root = self.session.steps.main_root()
 
         def deliver(values: list[float]) -> None:
-            of_inputs, rest = values[:samples], values[samples:]
+            of_rows, of_roots, of_norms, of_parameters = _split(values, sizes)
             order = [
-                *entries(inputs, of_inputs),
+                *entries(inputs, of_rows),
                 *look.step.outputs,
-                *of_losses(look.step.criterion, look.loss_values),
-                *of_gradients([names[i] for i in look.now.indices], rest[: len(norms)]),
-                *of_weights(names, rest[len(norms) :], look.late),
+                *of_losses(look.step.criterion, of_roots),
+                *of_gradients([names[i] for i in look.now.indices], of_norms),
+                *of_weights(names, of_parameters, look.after_step),
             ]
             self._say(look, order)
+            if broken_at(order, "loss"):
+                self._layers.begin(root)
 
-        self.session.transfer.submit([*rows, *norms, *weights], deliver, rare=True)
-        if not all(map(math.isfinite, look.loss_values)):
-            self._layers.begin(root)
+        self.session.transfer.submit([*rows, *losses, *norms, *weights], deliver, rare=True)
 
     def _name(self, known: Known, index: int) -> str:
         return self.session.steps.parameters.name_of(known.parameters[index]) or f"optimizer{known.index}.{index}"
 
     def _say(self, look: Look, order: list[Entry]) -> None:
-        first = first_of(order)
-        if first is None:
+        if all(entry["finite"] for entry in order):
             self._broken = False  # a norm that overflowed
             return
-        self._said_of = look.number
+        # Where weights were broken meanwhile, what a later step finds says nothing of the first.
+        spoiled = look.first_seen_step < look.number and broken_at(order, "weight")
         self._said = {
-            "first_seen_step": look.number,
+            "at_step": look.first_seen_step,
+            "first_seen_step": look.first_seen_step,
+            "looked_at_step": look.number,
             "last_finite_step": look.last_finite_step,
-            "first": {key: first.get(key) for key in ("stage", "name", "dtype")},
+            "first": None if spoiled else _named(first_of(order)),
             "order": order,
             "where": look.step.where,
         }
-        self.session.emit("nonfinite", at_step=look.number, **self._said)
+        self.session.emit("nonfinite", **self._said)
 
     def _layers_seen(self, found: list[Entry]) -> None:
         """A later forward came by something that is not finite: say all again, with its layer."""
@@ -245,19 +250,13 @@ class NonFinite(Probe):
         rest = [entry for entry in said["order"] if entry["stage"] != "layer"]
         at = next((n for n, entry in enumerate(rest) if entry["stage"] != "input"), len(rest))
         order = [*rest[:at], *({**entry, "seen_later": True} for entry in found), *rest[at:]]
-        first = first_of(order)
-        if first is not None and broken_at(said["order"], "loss"):
-            said |= {"order": order, "first": {key: first.get(key) for key in ("stage", "name", "dtype")}}
-            self.session.emit("nonfinite", at_step=self._said_of, **said)
+        self.session.emit("nonfinite", **{**said, "order": order, "first": said["first"] and _named(first_of(order))})
 
 
-def _totals(norms: list[torch.Tensor]) -> list[torch.Tensor]:
-    """One number for each device and dtype."""
-    groups: dict[tuple[torch.device, torch.dtype], list[torch.Tensor]] = {}
-    for norm in norms:
-        groups.setdefault((norm.device, norm.dtype), []).append(norm)
-    return [torch.stack(group).sum() for group in groups.values()]
+def _named(entry: Entry | None) -> Entry | None:
+    return None if entry is None else {key: entry.get(key) for key in ("stage", "name", "dtype")}
 
 
-def _capturing(norms: list[torch.Tensor]) -> bool:
-    return any(n.device.type == "cuda" for n in norms[:1]) and torch.cuda.is_current_stream_capturing()
+def _split(values: list[float], sizes: list[int]) -> list[list[float]]:
+    rest = iter(values)
+    return [[next(rest) for _ in range(size)] for size in sizes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.probes.watched import events, line_of, read, run_script
@@ -133,8 +134,9 @@ def test_which_was_the_first(tmp_path: Path, later: bool) -> None:
     assert root["first"] == {"stage": "gradient", "name": "second.weight", "dtype": None}
     assert entry(root, "loss", finite=True) and entry(root, "gradient", finite=True)["name"] == "second.bias"
     assert (entry(root, "gradient")["nonfinite"], entry(root, "gradient")["of"]) == (1, 6)
-    weights = [e for event in (target, logarithm, root, far) for e in event["order"] if e["stage"] == "weight"]
+    weights = [e for event in (target, logarithm, far) for e in event["order"] if e["stage"] == "weight"]
     assert all(e.get("after_step", False) is later for e in weights)
+    assert entry(root, "weight")["after_step"] is True  # that gradients are not finite shows when the step is over
     if later:  # neither targets nor the weights before the step can be seen then
         assert target["first"]["stage"] == logarithm["first"]["stage"] == far["first"]["stage"] == "loss"
         return
@@ -246,3 +248,28 @@ def test_a_closure_that_goes_backward_inside_the_step_is_looked_into_a_few_times
     assert [event["first_seen_step"] for event in told] == [3, 6, 9, 12, 15, 18, 21, 24]
     assert (told[0]["last_finite_step"], told[0]["first"]["stage"]) == (2, "loss")
     assert entry(told[0], "weight")["after_step"] is True
+
+
+RARELY = (
+    COMMON
+    + """
+for step in range(2000):
+    optimizer.zero_grad()
+    (F.cross_entropy(model(x), y) * (float("nan") if step > 500 else 1)).backward()
+    optimizer.step()
+"""
+)
+
+
+def test_between_observed_steps_it_begins_with_the_first_row_that_shows_it(tmp_path: Path) -> None:
+    run_script(RARELY, tmp_path, budget=0.02)
+    rows = read(tmp_path).steps
+    bad = ~np.isfinite(rows["loss"])
+    assert 0 < bad.sum() < 1400
+    (event,) = found(tmp_path)
+    assert event["first_seen_step"] == rows["step"][bad][0] and event["last_finite_step"] == rows["step"][~bad][-1]
+    assert event["looked_at_step"] == rows["step"][bad & (rows["gradients"] == 6)][0]
+    if event["looked_at_step"] > event["first_seen_step"]:
+        assert event["first"] is None and entry(event, "weight")["after_step"] is True
+    elif event["first_seen_step"] > 501:
+        assert event["first"]["stage"] == "weight"
