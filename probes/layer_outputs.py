@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import register_module_forward_hook
 
 from .batch_inputs import Entry
@@ -57,6 +58,7 @@ class LayerOutputs:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.remove()
+            getattr(torch_module, "_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)  # the handle leaves it behind
         self._root, self._names, self._calls, self._scalars = None, {}, [], []
 
     def _called(self, module: torch.nn.Module, *values: Any) -> None:

@@ -1,4 +1,4 @@
-"""A watched process ends as an unwatched one, and after detach holds no trace of us."""
+"""A watched process ends as an unwatched one, whatever happens to us in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.probes.watched import events, read, run_script
 
 TRAINING = """
-import hashlib, io, json, os, random, sys, threading, torch
+import hashlib, io, json, os, random, sys, torch
 import numpy as np
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -100,40 +100,6 @@ def test_weights_optimizer_state_random_states_and_output_are_bit_identical(
     chunk = read(tmp_path)
     assert len(chunk.steps) == 24
     assert not events(chunk, "fact")
-
-
-LEAVES = (
-    script("mlp", "adamw")
-    + """
-hooks = sys.modules["torch.optim.optimizer"]
-session = sys.modules["_forgemon_probe"].session
-hook = session.observer
-swapped = dict(getattr(session.observer, "_swapped", {}))
-assert swapped and len(hooks._global_optimizer_pre_hooks) == 1
-session.leave("test")
-assert not hooks._global_optimizer_pre_hooks and not hooks._global_optimizer_post_hooks
-assert all(function.__code__ is original for function, (original, shim) in swapped.items())
-assert not [name for name in sys.modules if name.startswith("_forgemon")]
-assert sys.excepthook is sys.__excepthook__
-left = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
-session.writer._ended.acquire()
-left = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
-assert not [path for path in left if "rank-0" in path], left
-assert not [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks]
-assert threading.active_count() == 1
-optimizer.zero_grad(); F.cross_entropy(model(x), y).backward(); optimizer.step()
-print("no trace")
-"""
-)
-
-
-def test_detach_leaves_no_trace(tmp_path: Path) -> None:
-    done = run_script(LEAVES, tmp_path)
-    assert done.stdout.endswith("no trace\n")
-    chunk = read(tmp_path)
-    assert len(chunk.steps) == 24
-    assert [e["reason"] for e in events(chunk, "detached")] == ["test"]
-    assert not events(chunk, "exiting")
 
 
 INSIDE_A_STEP = (

@@ -1,0 +1,79 @@
+"""After detach every function, hook, thread, file and module is as we found it, and nothing of ours is left alive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.probes.watched import PROBES, events, read, run_script
+
+HERE = Path(__file__).parent
+LOOPS = (HERE / "loops_of_all_kinds.py").read_text().partition('if __name__ == "__main__"')[0]
+LEAVES = (
+    (HERE / "as_found.py").read_text()
+    + LOOPS
+    + """
+import json, weakref
+config = json.loads(sys.argv[1])
+def attach():
+    namespace = {"__name__": "_forgemon_bootstrap", "__file__": config["bootstrap"]}
+    exec(compile(open(config["bootstrap"]).read(), config["bootstrap"], "exec"), namespace)
+    namespace["start"](config)
+    return sys.modules["_forgemon_probe"].session
+
+def not_finite():
+    model = new_mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for number in range(12):
+        optimizer.zero_grad()
+        (F.cross_entropy(model(x), y) * (float("nan") if number == 10 else 1.0)).backward()
+        optimizer.step()
+    return [model], [optimizer], []
+
+mlp(), workers()
+before, functions_before = settings(), functions()
+session = attach()
+watched = [watched.function for watched in session.attention._watched.values()]
+if sys.version_info < (3, 12):
+    assert all(function.__code__ is not functions_before[function] for function in watched if function in functions_before)
+ends = [loop() for loop in (mlp, cnn, transformer, mixed_precision, accumulation, lbfgs, gan, workers, not_finite)]
+LEAVE
+session.writer._ended.acquire()
+still_there = weakref.ref(session)
+count = len(watched)
+del session, watched
+gc.collect()
+print("still there", still_there())
+print("not as found", not_as_found(before, functions_before, *[model for models, _, _ in ends for model in models]))
+mlp()
+print("watched", count)
+"""
+)
+WAYS = {
+    "in order": 'session.leave("test")',
+    "by another thread": 'threading.Thread(target=session.request_detach, args=("test",)).start()\nwhile session.active: pass',
+    "inside a step": 'ends[0][1][0].register_step_pre_hook(lambda *_: session.leave("test"))\nends[0][1][0].step()\n'
+    "ends[0][1][0]._optimizer_step_pre_hooks.clear()",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_detach_leaves_no_trace(tmp_path: Path, way: str) -> None:
+    config = {
+        "bootstrap": str(PROBES / "bootstrap.py"),
+        "run_dir": str(tmp_path / "run"),
+        "mode": "attach",
+        "forgemon": "test",
+        "budget": 0.0,
+    }
+    done = run_script(LEAVES.replace("LEAVE", WAYS[way], 1), tmp_path, json.dumps(config), watched=False)
+    *_, still_there, not_as_found, _, _, _, _, _, _, watched = done.stdout.splitlines()
+    assert still_there == "still there None"
+    assert not_as_found == "not as found []"
+    assert int(watched.split()[-1]) >= 30
+    assert done.stderr == ""
+    chunk = read(tmp_path)
+    assert [event["reason"] for event in events(chunk, "detached")] == ["test"]
+    assert not events(chunk, "exiting")
