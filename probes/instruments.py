@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from . import checkpoints
-from .losses import CRITERIA, note_loss, plain_tensor
+from .losses import CRITERIA, GRAD_SCALER, note_loss, plain_tensor
 from .observe import Observer, parameter_names, unwrap
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class Instruments:
         watch(torch.nn.utils.clip_grad_value_, None, self._clipped_by_value)
         always(torch.save, None, self._saved)
         always(torch.compile, lambda values: self._leave_forwards())
-        watched(torch.amp.GradScaler.scale, None, self._scaled, light=(None, self._scaled_lightly))
-        watch(torch.amp.GradScaler.unscale_, None, self._unscaled)
+        watched(GRAD_SCALER.scale, None, self._scaled, light=(None, self._scaled_lightly))
+        watch(GRAD_SCALER.unscale_, None, self._unscaled)
         for name in CRITERIA:
             function = getattr(F, name, None)
             if function is not None:

@@ -13,12 +13,14 @@ from typing import Any, Protocol
 import torch
 
 from .evaluations import Batch, Data, EvaluationPass, criterion_items, data_of, reached, same_data
+from .loader_identity import LoaderIdentity, loader_identity
 from .losses import Loss, loss_of_root, note_loss, note_scaled, plain_tensor
 from .transfer import Transfer
 from .where import Line
 
 NAN = float("nan")
 MOST_PENDING = 10_000
+MOST_LOADERS = 256
 
 
 class Listener(Protocol):
@@ -45,6 +47,7 @@ class Window:
         "complete",
         "data_s",
         "evaluation_s",
+        "fetched",
         "forward_s",
         "loss_scale",
         "losses",
@@ -58,6 +61,7 @@ class Window:
         self.data_s = NAN
         self.forward_s = NAN
         self.samples = NAN
+        self.fetched = False
         self.evaluation_s = 0.0
         self.losses: list[Loss] = []
         self.loss_scale = NAN
@@ -91,11 +95,14 @@ class Loop:
         self._clock = clock
         self.window = Window()
         self.training_loader: int | None = None
+        self._identities: dict[int | None, LoaderIdentity] = {}
         self.passes_over_training_data = 0
         "Passes begun after the one in which the training loader was first seen."
         self.activity = 0
         "Rises with every batch, so that a long evaluation is not taken for a stall."
         self._batch: Batch | None = None
+        self._ahead: Batch | None = None
+        "Fetched while the one before it had not been used yet (Accelerate does)."
         self._loader: int | None = None
         "The loader that gave the newest batch."
         self._read: tuple[Data | None, int | None] = (None, None)
@@ -112,22 +119,39 @@ class Loop:
     # Batches
 
     def fetch_began(self) -> None:
+        batch = self._batch
+        if batch is not None and batch.forward_s != batch.forward_s and not batch.losses:
+            self._ahead, self._batch = batch, None
         self._turn_over()
         self._fetch_began = self._clock()
 
     def fetch_ended(self, iterator: Any, data: Any) -> None:
         now = self._clock()
-        self._batch = batch = Batch(self._fetch_began or now)
+        batch = Batch(self._fetch_began or now)
         batch.fetch_s = now - self._fetch_began if self._fetch_began else NAN
         batch.loader = self._loader = id(iterator._index_sampler)
         batch.samples = _first_size(data)
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.loader == batch.loader and iterator._num_yielded > 1:
+            self._batch, self._ahead = ahead, batch
+        else:
+            self._batch = batch
         self._read = data_of((data,)), self._loader
         self.activity += 1
         self._note_pass(iterator)
 
     def _note_pass(self, iterator: Any) -> None:
-        if iterator._num_yielded == 1 and self._loader == self.training_loader:
+        if iterator._num_yielded != 1 or self._loader is None:
+            return
+        identity = loader_identity(iterator)
+        if identity.is_same(self._identities.get(self.training_loader)):
             self.passes_over_training_data += 1
+            self.training_loader = self._loader
+        elif self._loader == self.training_loader:  # its address was used again
+            self.training_loader = None
+        if len(self._identities) >= MOST_LOADERS:
+            self._identities.clear()
+        self._identities[self._loader] = identity
 
     def forward_began(self, inputs: tuple[Any, ...]) -> None:
         self._forward_depth += 1
@@ -139,9 +163,10 @@ class Loop:
             if again and graph and self._batch is not None and self._batch.is_over:
                 self._batch = None  # a number of the batch that is about to train (a teacher's loss)
             self._turn_over()
-            self._batch = Batch(self._clock())
-            self._batch.again = again
-            self._batch.loader = self._read[1] if again else None
+            self._batch, self._ahead = self._ahead or Batch(self._clock()), None
+            if self._batch.loader is None:
+                self._batch.again = again
+                self._batch.loader = self._read[1] if again else None
         self._batch.graph = self._batch.graph or graph
         self._read = data, self._batch.loader
         if self._batch.samples != self._batch.samples:
@@ -233,7 +258,7 @@ class Loop:
 
     def awoke(self) -> None:
         """What was open when we fell asleep is over."""
-        self._batch = None
+        self._batch = self._ahead = None
         self._pending = []
         self._evaluation = None
         self._fetch_began = 0.0
@@ -277,7 +302,10 @@ class Loop:
         window = self.window
         window.data_s = _plus(window.data_s, batch.fetch_s)
         window.forward_s = _plus(window.forward_s, batch.forward_s)
-        window.samples = _plus(window.samples, batch.samples)
+        was_fetched = batch.fetch_s == batch.fetch_s
+        if was_fetched or not window.fetched:  # a second forward of what was fetched brings no new samples
+            window.samples = _plus(window.samples, batch.samples)
+        window.fetched = window.fetched or was_fetched
         if batch.training is not None:
             window.training = batch.training
         if batch.loader is not None:

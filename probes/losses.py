@@ -15,6 +15,9 @@ NOTE = "forgemon"
 SCALING_NODES = frozenset({"DivBackward0", "MulBackward0", "ToCopyBackward0"})
 MOST_HOPS = 4
 
+GRAD_SCALER: Any = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler
+"""The class of every GradScaler; before torch 2.3 there was that of CUDA alone."""
+
 CRITERIA = (
     "cross_entropy nll_loss binary_cross_entropy binary_cross_entropy_with_logits mse_loss l1_loss smooth_l1_loss huber_loss "
     "kl_div gaussian_nll_loss poisson_nll_loss ctc_loss cosine_embedding_loss margin_ranking_loss triplet_margin_loss "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batch_inputs import AT_ONCE, BatchInputs, Entry, Seen, entries, with_rows
+from .batch_inputs import BatchInputs, Entry, Seen, at_once, entries, with_rows
 from .extremes import float_tensors, largest
 from .known import Known, Observation
 from .layer_outputs import LayerOutputs
@@ -104,9 +104,9 @@ class NonFinite(Probe):
 
     def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
         step = self._step
-        if not (plain_tensor(output) and output.requires_grad and output.device.type in AT_ONCE and output.numel() == 1):
+        if not (plain_tensor(output) and output.requires_grad and output.numel() == 1 and at_once(output)):
             return
-        if math.isfinite(output.detach()) or step.criterion is not None or self._enough():
+        if math.isfinite(output.item()) or step.criterion is not None or self._enough():
             return
         step.criterion, step.where = name, self.session.user_line()
         step.inputs = with_rows(self._inputs.seen)
@@ -121,7 +121,7 @@ class NonFinite(Probe):
     def backward_begins(self, root: Any) -> None:
         losses = self.session.loop.window.losses
         for loss in losses[self._losses_looked_at :]:
-            if loss.root.device.type in AT_ONCE and not math.isfinite(loss.root) and not self._enough():
+            if at_once(loss.root) and not math.isfinite(loss.root.item()) and not self._enough():
                 self._step.bad_loss = True
                 self._step.where = self._step.where or self.session.user_line()
                 self._step.inputs = self._step.inputs or with_rows(self._inputs.seen)
@@ -150,6 +150,7 @@ class NonFinite(Probe):
         total = sum(values)
         finite = total - total == 0.0
         look = self._look_of(now)
+        at_hand, self._at_hand = self._at_hand, None
         if look is not None and look.step.scaled:
             return
         if finite:
@@ -160,8 +161,10 @@ class NonFinite(Probe):
         elif not self._enough():
             known = look.of()
             look.after_step = True
-            if self._at_hand is look and known is not None:
+            if at_hand is look and known is not None:
+                self._at_hand = look
                 self._begin_investigation(look, known)
+                self._at_hand = None
             else:
                 self._broken = True
                 look.step.inputs = [seen for seen in look.step.inputs if seen.rows is not None]

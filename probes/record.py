@@ -165,9 +165,9 @@ EVENT_FIELDS = {
     "ribbon": "index, calls: list such as [(fetch forward backward)×4, clip, step]. The order of calls from one step to the next, when "
     "it is new",
     "nonfinite": "first_seen_step, looked_at_step, last_finite_step (the row before, or null), first: {stage, name, dtype} or "
-    "null, order: [{stage: input | layer | loss | gradient | weight, name, finite, …}], where. An input has batch, micro_batch and sample (from "
-    "0 on), a gradient or weight how many (nonfinite, of); after_step: weights as the step left them; seen_later: in a later forward. "
-    "Written at once, and again for the same first_seen_step where a layer's output was found",
+    "null, order: [{stage: input | layer | loss | gradient | weight, name, finite, …}], where. An input has batch, micro_batch and "
+    "sample (from 0 on), a gradient or weight how many (nonfinite, of); after_step: weights as the step left them; seen_later: in a "
+    "later forward. Written at once, and again for the same first_seen_step where a layer's output was found",
     "progress": "batches. Written while no step ends, in a long evaluation for example",
     "exception": "type, message, where, traceback: list of lines. What ended the program",
     "exiting": "The interpreter is shutting down in order",

@@ -13,6 +13,7 @@ import torch
 
 from .guard import AWAKE
 from .known import Known
+from .losses import GRAD_SCALER
 from .probe import Probe
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Scaler(Probe):
         self._steps_before = 0
 
     def install(self, instruments: Instruments) -> None:
-        instruments.always(torch.amp.GradScaler.step, self._step_begins, self._step_ended)
+        instruments.always(GRAD_SCALER.step, self._step_begins, self._step_ended)
 
     def columns(self) -> dict[str, float]:
         taken, self._skipped_since_row = self._skipped_since_row, 0.0

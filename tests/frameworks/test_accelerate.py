@@ -78,7 +78,6 @@ def test_modes_and_epochs(runs: Runs) -> None:
     assert [e["epoch"] for e in runs.events("epoch")] == [1, 2]
 
 
-@pytest.mark.xfail(strict=True, reason="a loader that fetches one batch ahead splits its pass in two")
 def test_validation(runs: Runs) -> None:
     evaluations = runs.events("evaluation")
     assert [e["step"] for e in evaluations] == [2, 4, 6]

@@ -86,7 +86,6 @@ def test_modes_and_epochs(runs: Runs) -> None:
     assert runs.events("fact") == []
 
 
-@pytest.mark.xfail(strict=True, reason="a loader that fetches one batch ahead splits its pass in two")
 def test_validation_and_batch_size(runs: Runs) -> None:
     evaluations = runs.events("evaluation")
     assert [e["step"] for e in evaluations] == [4, 8, 12]

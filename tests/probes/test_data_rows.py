@@ -123,15 +123,8 @@ for epoch in range(3):
         optimizer.step()
 """
 
-SECOND_FORWARD = (
-    "a second forward and loss before backward() begins a batch of no loader, and the first is taken for an evaluation"
-)
-NEW_LOADER = "a loader is known by the id of its sampler, so one built anew is another"
 
-
-@pytest.mark.parametrize(
-    "name", ["one forward", pytest.param("two forwards", marks=pytest.mark.xfail(strict=True, reason=SECOND_FORWARD))]
-)
+@pytest.mark.parametrize("name", ["one forward", "two forwards"])
 def test_two_loaders_side_by_side_both_train(tmp_path: Path, name: str) -> None:
     chunk = recorded(tmp_path, SEVERAL.replace("LOSS", ZIPPED[name]))
     assert len(chunk.steps) == 12 and not events(chunk, "evaluation")
@@ -139,7 +132,6 @@ def test_two_loaders_side_by_side_both_train(tmp_path: Path, name: str) -> None:
     assert [(event["index"], event["role"]) for event in events(chunk, "loader")] == [(1, "training"), (0, "training")]
 
 
-@pytest.mark.xfail(strict=True, reason=SECOND_FORWARD)
 def test_one_batch_that_goes_forward_twice(tmp_path: Path) -> None:
     chunk = recorded(tmp_path, TWICE)
     assert len(chunk.steps) == 12 and not events(chunk, "evaluation")
@@ -160,7 +152,6 @@ def test_validation_on_tensors_beside_a_training_loader(tmp_path: Path) -> None:
     assert [(event["metric"], event["samples"], event["batches"]) for event in evaluations] == [("cross_entropy", 24, 1)] * 3
 
 
-@pytest.mark.xfail(strict=True, reason=NEW_LOADER)
 def test_a_loader_built_anew_for_every_epoch(tmp_path: Path) -> None:
     chunk = recorded(tmp_path, REBUILT)
     assert (column(chunk, "data_s") > 0).all()

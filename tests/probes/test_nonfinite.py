@@ -39,7 +39,7 @@ def submit(self, scalars, deliver, rare=False):
     self._waiting.append((None, None, deliver, transfer._read_now(scalars)))
     return True
 transfer.Transfer.submit = submit
-inputs.AT_ONCE = sys.modules["_forgemon_probes.nonfinite"].AT_ONCE = frozenset()
+inputs.at_once = sys.modules["_forgemon_probes.nonfinite"].at_once = lambda tensor: False
 """
 
 
