@@ -25,6 +25,9 @@ LIMIT = 20_000
 MOST_OPEN = 16
 """Files of metrics kept open between writes; where there are more, each is opened for its rows alone."""
 
+FLUSHED = object()
+"""Stands in the queue for a thread that waits until all before it is written."""
+
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -55,7 +58,6 @@ class Writer:
         self._lost_on_disk = 0
         self._torn = False
         self._stopping = False
-        self._writing = _thread.allocate_lock()
         self._ended = _thread.allocate_lock()
         self._wake = _thread.allocate_lock()
         self._wake.acquire()
@@ -98,14 +100,15 @@ class Writer:
             self._queue.append(item)
 
     def flush(self, timeout_s: float) -> bool:
-        """Write all that is queued, from the calling thread; False when the disk did not let us within `timeout_s`."""
-        if not self.started or not self._writing.acquire(timeout=timeout_s):
+        """Have the writer's thread write all that is queued; False when the disk did not let it within `timeout_s`."""
+        if not self.started or self._stopping:
             return False
-        try:
-            self._drain()
-        finally:
-            self._writing.release()
-        return True
+        written = _thread.allocate_lock()
+        written.acquire()
+        self._queue.append((FLUSHED, written))
+        if self._wake.locked():
+            self._wake.release()
+        return written.acquire(timeout=timeout_s)
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Flush, end the thread and close the files. Waits at most `timeout_s` for a disk that hangs."""
@@ -123,16 +126,14 @@ class Writer:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             while not self._stopping:
                 try:
-                    with self._writing:
-                        self._drain()
+                    self._drain()
                     self._each_period()
                 except Exception as error:
                     self._failed(error)  # a bug of ours: said once, and what was in hand is lost
                 self._wake.acquire(timeout=PERIOD_S)
-            with self._writing:
-                self._drain()
-                self._drain()  # what was found out on this thread at the end
-                self._close()
+            self._drain()
+            self._drain()  # what was found out on this thread at the end
+            self._close()
         finally:
             self._ended.release()
 
@@ -143,6 +144,9 @@ class Writer:
             if item[0] is None:
                 self._flush_rows(rows)
                 self._write_event(item[1])
+            elif item[0] is FLUSHED:
+                self._flush_rows(rows)
+                item[1].release()
             elif callable(item[1]):
                 self._write_file(*item)
             else:

@@ -172,34 +172,6 @@ def test_an_exception_of_the_users_signal_handler_inside_our_code_is_theirs(tmp_
     assert run_script(ALARM, tmp_path).stdout.endswith("in time\n")
 
 
-@pytest.mark.parametrize("limit", [100, 3000])
-def test_a_full_disk_costs_rows_and_no_file_descriptor(tmp_path: Path, limit: int) -> None:
-    source = script("mlp", "adamw")
-    plain = run_script(source, tmp_path, watched=False)
-    full = """
-import os, resource, signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (ALLOWED, ALLOWED))
-before = len(os.listdir("/proc/self/fd"))
-""".replace("ALLOWED", str(limit))
-    # The files of the run that can be open at once: events and three tables, never one more for each try.
-    counting = "\nassert len(os.listdir('/proc/self/fd')) <= before + 4, os.listdir('/proc/self/fd')\n"
-    done = run_script(full + source + counting, tmp_path)
-    assert done.stdout == plain.stdout and done.stderr == plain.stderr
-    assert all(path.stat().st_size <= limit for path in (tmp_path / "run").rglob("*") if path.is_file())
-
-
-def test_a_run_directory_that_vanishes_harms_nobody(tmp_path: Path) -> None:
-    source = script(
-        "mlp",
-        "adamw",
-        between="import shutil\ndef between(step):\n    if step == 8: shutil.rmtree('run', ignore_errors=True)\n",
-    )
-    plain = run_script(source, tmp_path, watched=False)
-    done = run_script(source, tmp_path)
-    assert (done.stdout, done.stderr) == (plain.stdout, plain.stderr)
-
-
 COMPILED = """
 import torch, torch._dynamo
 import torch.nn.functional as F
