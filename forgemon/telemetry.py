@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from forgemon.chunk import Chunk, Event, Rows
 from forgemon.evaluations import Evaluations
@@ -175,12 +176,18 @@ def steps_per_second(steps: Rows) -> float:
 def probe_cost(steps: Rows) -> float:
     """Share of recent step time spent in the probes. A step without a row is taken to last as long as the next one with a row,
     and `probe_s` is a mean over the same steps, so each row weighs as many steps as it stands for."""
-    # Rows with the loss alone come between those that say what the probes took.
     recent = steps[-COST_WINDOW_ROWS * LOSS_ROWS :]
-    recent = recent[np.isfinite(recent["probe_s"])][-COST_WINDOW_ROWS:]
-    stands_for = np.maximum(1, np.diff(recent["step"]))
-    spent = recent["probe_s"][1:] * stands_for.astype(np.float64)
-    lasted = recent["step_s"][1:] * stands_for.astype(np.float64)
+    # Rows with the loss alone come between those that say what the probes took; so does the first one of a new count.
+    recent = recent[np.isfinite(recent["optimizer_s"]) | np.isfinite(recent["probe_s"])]
+    recent = recent[recent["optimizer"] == _most_frequent(recent["optimizer"])][-COST_WINDOW_ROWS:]
+    stands_for = np.maximum(1, np.diff(recent["step"])).astype(np.float64)
+    spent = recent["probe_s"][1:] * stands_for
+    lasted = recent["step_s"][1:] * stands_for
     known = np.isfinite(spent) & np.isfinite(lasted)
     total = float(lasted[known].sum())
     return float(spent[known].sum()) / total if total > 0 else math.nan
+
+
+def _most_frequent(values: npt.NDArray[np.int64]) -> int:
+    counts: npt.NDArray[np.int64] = np.bincount(np.maximum(values, 0), minlength=1)
+    return int(counts.argmax())

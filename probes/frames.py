@@ -8,6 +8,7 @@ Before 3.13 `f_locals` of a function writes a snapshot into the frame, which kee
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
 import types
 from collections.abc import Callable, Collection
@@ -132,17 +133,18 @@ def _by_slot(frame: types.FrameType, names: Collection[str] | None) -> dict[str,
     return found
 
 
-def _slots(code: types.CodeType) -> list[tuple[str, bool]]:
+@functools.lru_cache(maxsize=64)
+def _slots(code: types.CodeType) -> tuple[tuple[str, bool], ...]:
     """Names of the slots in their order, and whether a slot may hold a cell with the value in it."""
     cells = set(code.co_cellvars)
     names = [(name, name in cells) for name in code.co_varnames]
     # On 3.11 an argument that a closure takes has one slot; on 3.10 a second one, among the cells, and the first is empty.
     own = set(code.co_varnames) if sys.version_info >= (3, 11) else set()
-    return [
+    return (
         *names,
         *((name, True) for name in code.co_cellvars if name not in own),
         *((name, True) for name in code.co_freevars),
-    ]
+    )
 
 
 def _start_of_slots(frame: types.FrameType) -> int | None:

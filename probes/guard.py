@@ -78,7 +78,7 @@ class Guard:
                         watched.called(self.step)
                 chosen(*values)
             except Exception as error:
-                self._swallow(chosen, error)
+                self.swallow_ours(chosen, error)
             finally:
                 self._inside = False
                 if compiling and compile_with is not None:
@@ -120,9 +120,10 @@ class Guard:
         try:
             function(*values)
         except Exception as error:
-            self._swallow(function, error)
+            self.swallow_ours(function, error)
 
-    def _swallow(self, callback: Callable[..., None], error: Exception) -> None:
+    def swallow_ours(self, callback: Callable[..., None], error: Exception) -> None:
+        """Swallow what a callback raised, unless it was the user's own signal handler that did."""
         if _raised_by_user(error):
             raise error  # a signal handler of the user's ran inside our code: its exception is theirs
         self.swallow(getattr(callback, "__qualname__", repr(callback)), error)

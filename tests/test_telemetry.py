@@ -186,6 +186,18 @@ def test_probe_cost_counts_the_steps_a_row_stands_for() -> None:
     assert telemetry.snapshot({}).probe_cost == pytest.approx((0.12 + 10 * 0.01) / 11)
 
 
+def test_probe_cost_of_a_new_count_does_not_stand_for_the_steps_before_it() -> None:
+    steps = steps_with([1, 2, 102, 103, 104])
+    steps["optimizer_s"] = 0.1
+    steps["optimizer"][4] = 1  # of another optimizer, which is counted with the first one's
+    steps["step_s"] = 1.0
+    steps["probe_s"] = [math.nan, 0.1, math.nan, 0.1, 0.9]  # at 102 the count began anew
+    telemetry = Telemetry()
+    telemetry.feed(Chunk(steps=steps))
+
+    assert telemetry.snapshot({}).probe_cost == pytest.approx(0.1)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 30_000), st.lists(st.integers(1, 3000), min_size=1, max_size=5))
 def test_gradient_history_is_bounded_even_and_complete_at_its_end(count: int, sizes: list[int]) -> None:
