@@ -18,7 +18,7 @@ STATE = "_forgemon_probe"
 ORDER = (
     "record where schedule writer observe dynamo guard moment transfer losses evaluations discover gradients reuse checkpoints "
     "asleep attention frames counters "
-    "run_info loader_identity loop rows known parameters validation probe facts "
+    "run_info loader_identity window loop rows known parameters validation probe facts "
     "directions scalars series kept logged "
     "updates loss_lines "
     "modes eval_mode train_mode eval_grad holders retained "
@@ -31,7 +31,7 @@ ORDER = (
     "layer_outputs "
     "nonfinite_order "
     "nonfinite "
-    "probe_list instruments steps session"
+    "probe_list instruments step_rows steps session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 
 from . import discover
-from .loop import NAN, Window
 from .reuse import GradientReuse, Reuse
+from .window import NAN, Window
 
 Parameters = list[torch.Tensor]
 

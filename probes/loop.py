@@ -14,11 +14,11 @@ import torch
 
 from .evaluations import Batch, Data, EvaluationPass, criterion_items, data_of, reached, same_data
 from .loader_identity import LoaderIdentity, loader_identity
-from .losses import Loss, loss_of_root, note_loss, note_scaled, plain_tensor
+from .losses import loss_of_root, note_loss, note_scaled, plain_tensor
 from .transfer import Transfer
 from .where import Line
+from .window import NAN, Window, plus
 
-NAN = float("nan")
 MOST_PENDING = 10_000
 MOST_LOADERS = 256
 
@@ -35,55 +35,6 @@ class Listener(Protocol):
     def step_now(self) -> int: ...
 
     def user_line(self) -> Line | None: ...
-
-
-class Window:
-    """What happened since the last optimizer step."""
-
-    __slots__ = (
-        "backward_s",
-        "backwards",
-        "clipped_norm",
-        "complete",
-        "data_s",
-        "evaluation_s",
-        "fetched",
-        "forward_s",
-        "loss_scale",
-        "losses",
-        "samples",
-        "training",
-    )
-
-    def __init__(self) -> None:
-        self.backwards = 0
-        self.backward_s = 0.0
-        self.data_s = NAN
-        self.forward_s = NAN
-        self.samples = NAN
-        self.fetched = False
-        self.evaluation_s = 0.0
-        self.losses: list[Loss] = []
-        self.loss_scale = NAN
-        self.clipped_norm: torch.Tensor | float | None = None
-        self.training: bool | None = None
-        self.complete = True
-        "Whether every call since the last step was seen."
-
-    def take(self, inner: Window) -> None:
-        """Add what happened inside step(). Several evaluations of one batch (LBFGS) count once, with the loss of the first."""
-        again = inner.backwards if not self.backwards else 1
-        self.losses += inner.losses if again == 1 else inner.losses[:1]
-        self.samples = _plus(self.samples, inner.samples / again)
-        self.backwards += 1 if again > 1 else inner.backwards
-        self.backward_s += inner.backward_s
-        self.data_s = _plus(self.data_s, inner.data_s)
-        self.forward_s = _plus(self.forward_s, inner.forward_s)
-        self.evaluation_s += inner.evaluation_s
-        if inner.clipped_norm is not None:
-            self.clipped_norm = inner.clipped_norm
-        if inner.training is not None:
-            self.training = inner.training
 
 
 class Loop:
@@ -300,11 +251,11 @@ class Loop:
 
     def _train(self, batch: Batch) -> None:
         window = self.window
-        window.data_s = _plus(window.data_s, batch.fetch_s)
-        window.forward_s = _plus(window.forward_s, batch.forward_s)
+        window.data_s = plus(window.data_s, batch.fetch_s)
+        window.forward_s = plus(window.forward_s, batch.forward_s)
         was_fetched = batch.fetch_s == batch.fetch_s
         if was_fetched or not window.fetched:  # a second forward of what was fetched brings no new samples
-            window.samples = _plus(window.samples, batch.samples)
+            window.samples = plus(window.samples, batch.samples)
         window.fetched = window.fetched or was_fetched
         if batch.training is not None:
             window.training = batch.training
@@ -335,13 +286,6 @@ class Loop:
                 self._pending.append(batch)
         elif not batch.again:
             self._evaluate(batch)
-
-
-def _plus(total: float, more: float) -> float:
-    """Sum in which NaN means not seen."""
-    if more != more:
-        return total
-    return more if total != total else total + more
 
 
 def _first_size(data: Any, depth: int = 0) -> float:

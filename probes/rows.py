@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from .loop import NAN, Window
 from .losses import loss_value
 from .record import STEP_COLUMNS
 from .reuse import Reuse
+from .window import NAN, Window
 
 
 class Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +14,11 @@ from .asleep import Asleep, Mark
 from .gradients import gradient_norms
 from .guard import ASLEEP, AWAKE, LOSS
 from .known import Known, Observation, layout_of
-from .loop import NAN, Window
 from .parameters import Parameters
-from .reuse import Reuse
-from .rows import Row
 from .schedule import OBSERVE, Schedule
+from .step_rows import StepRows
 from .validation import Validation
+from .window import NAN, Window
 
 if TYPE_CHECKING:
     from .session import Session
@@ -40,6 +39,7 @@ class Steps:
         self._asleep = Asleep()
         self.parameters = Parameters(session)
         self.validation = Validation(session)
+        self._rows = StepRows(session, self.parameters, self.validation)
         self._known: dict[int, Known] = {}
         "By the optimizer's id, while it lives."
         self._count = 0
@@ -189,7 +189,7 @@ class Steps:
         self._elect(known)
         loss_only = self._session.guard.mode == LOSS
         if loss_only:
-            self._submit_loss(known, inner, end - began - inner.evaluation_s)
+            self._rows.submit_loss(self.step, known, inner, end - began - inner.evaluation_s)
         elif now.window is not None:
             if inner.backwards:
                 self._take_from_closure(known, now, now.window, inner)
@@ -214,12 +214,12 @@ class Steps:
     def _observed(self, known: Known, now: Observation, window: Window, step_s: float, end: float) -> None:
         """All that is known of a step that was seen from its beginning to its end."""
         if now.reuse is not None:
-            self._report_reuse(known, now.reuse)
+            self._rows.report_reuse(known, now.reuse)
         self._session.probes.tell("step_ended", known)
         self.parameters.enter(known, self.everyone())
         numbers = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self._row.spent_a_step(self._mark(end))}
-        self._queue(known, now, window, {**numbers, **self._session.probes.columns()})
-        self._note_signals(window, now)
+        self._rows.queue(self.step, known, now, window, {**numbers, **self._session.probes.columns()})
+        self._rows.note_signals(window, now)
         if known is self._main:
             self._row = self._mark(end)
             self.root_is_the_loss = all(loss.is_plain for loss in window.losses)
@@ -293,68 +293,3 @@ class Steps:
         """After a pause of the session."""
         self._plan = self._row = Mark()
         self._session.roused(blind=True)
-
-    def _submit_loss(self, known: Known, window: Window, step_s: float) -> None:
-        """Queue a row with the loss alone, of a step that was not observed otherwise."""
-        if window.losses:
-            if known.evaluates_again:
-                window.losses = window.losses[:1]
-            window.training = self._session.training_mode()
-            self._queue(known, Observation(), window, {"step_s": step_s})
-
-    def _queue(self, known: Known, now: Observation, window: Window, numbers: Mapping[str, float]) -> None:
-        """Send for the numbers of a row; those on a GPU come some steps later."""
-        optimizer = known.optimizer()
-        rate = NAN if optimizer is None else discover.learning_rate(optimizer)
-        row = Row(self.step, time.time(), known.index, rate, window, now.reuse, numbers)
-        gradients = (known.columns, self.parameters.count, f"gradients-{self.parameters.table}") if now.indices else None
-
-        def deliver(values: list[float]) -> None:
-            norms = values[: len(now.norms)]
-            self.validation.trained(row.loss(values[len(norms) :]))
-            writer = self._session.writer
-            if gradients is not None:
-                columns, count, table = gradients
-                by_column = [NAN] * count
-                for index, norm in zip(now.indices, norms, strict=True):
-                    by_column[columns[index]] = norm
-                writer.row(table, [row.step, *by_column])
-            writer.row("steps", row.values(norms, values[len(norms) :]))
-            self._session.probes.tell("measured", now, row.step, values)
-
-        if not self._session.transfer.submit([*now.norms, *row.scalars], deliver):
-            self._session.writer.lose_row()
-
-    def _note_signals(self, window: Window, now: Observation) -> None:
-        visible = {
-            "loss": bool(window.losses),
-            "learning rate": True,
-            "gradients": bool(now.norms),
-            "gradient reuse": now.reuse is not None,
-            "gradient clipping": window.clipped_norm is not None,
-            "training mode": window.training is not None,
-            "batch size": window.samples == window.samples,
-            "data time": window.data_s == window.data_s,
-            "forward time": window.forward_s == window.forward_s,
-            "backward time": window.backwards > 0,
-            "optimizer time": True,
-        }
-        for signal, is_visible in visible.items():
-            if is_visible:
-                self._session.signals[signal] = "seen"
-
-    def _report_reuse(self, known: Known, reuse: Reuse) -> None:
-        facts = self._session.facts
-        if reuse.checked == 0 or 2 * reuse.reused < reuse.checked:
-            facts.absent("missing-zero-grad", known.index)
-            return
-        facts.seen(
-            "missing-zero-grad",
-            known.index,
-            optimizer=known.index,
-            parameters_checked=reuse.checked,
-            parameters_reused=reuse.reused,
-            parameter=self.parameters.name_of(reuse.parameter) if reuse.parameter is not None else None,
-            previous_step=known.steps - 1,
-            where=reuse.where,
-        )

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from .known import Known, Observation
-from .loop import NAN
 from .probe import Probe
 from .record import update_columns
+from .window import NAN
 
 if TYPE_CHECKING:
     from .session import Session

@@ -1,0 +1,92 @@
+"""The rows of an observed step: sent for, and written once their numbers are on the host; and what the step made visible."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from . import discover
+from .known import Known, Observation
+from .reuse import Reuse
+from .rows import Row
+from .window import NAN, Window
+
+if TYPE_CHECKING:
+    from .parameters import Parameters
+    from .session import Session
+    from .validation import Validation
+
+
+class StepRows:
+    """Writes what is known of steps."""
+
+    def __init__(self, session: Session, parameters: Parameters, validation: Validation) -> None:
+        self._session = session
+        self._parameters = parameters
+        self._validation = validation
+
+    def submit_loss(self, step: int, known: Known, window: Window, step_s: float) -> None:
+        """Queue a row with the loss alone, of a step that was not observed otherwise."""
+        if window.losses:
+            if known.evaluates_again:
+                window.losses = window.losses[:1]
+            window.training = self._session.training_mode()
+            self.queue(step, known, Observation(), window, {"step_s": step_s})
+
+    def queue(self, step: int, known: Known, now: Observation, window: Window, numbers: Mapping[str, float]) -> None:
+        """Send for the numbers of a row; those on a GPU come some steps later."""
+        optimizer = known.optimizer()
+        rate = NAN if optimizer is None else discover.learning_rate(optimizer)
+        row = Row(step, time.time(), known.index, rate, window, now.reuse, numbers)
+        gradients = (known.columns, self._parameters.count, f"gradients-{self._parameters.table}") if now.indices else None
+
+        def deliver(values: list[float]) -> None:
+            norms = values[: len(now.norms)]
+            self._validation.trained(row.loss(values[len(norms) :]))
+            writer = self._session.writer
+            if gradients is not None:
+                columns, count, table = gradients
+                by_column = [NAN] * count
+                for index, norm in zip(now.indices, norms, strict=True):
+                    by_column[columns[index]] = norm
+                writer.row(table, [row.step, *by_column])
+            writer.row("steps", row.values(norms, values[len(norms) :]))
+            self._session.probes.tell("measured", now, row.step, values)
+
+        if not self._session.transfer.submit([*now.norms, *row.scalars], deliver):
+            self._session.writer.lose_row()
+
+    def note_signals(self, window: Window, now: Observation) -> None:
+        visible = {
+            "loss": bool(window.losses),
+            "learning rate": True,
+            "gradients": bool(now.norms),
+            "gradient reuse": now.reuse is not None,
+            "gradient clipping": window.clipped_norm is not None,
+            "training mode": window.training is not None,
+            "batch size": window.samples == window.samples,
+            "data time": window.data_s == window.data_s,
+            "forward time": window.forward_s == window.forward_s,
+            "backward time": window.backwards > 0,
+            "optimizer time": True,
+        }
+        for signal, is_visible in visible.items():
+            if is_visible:
+                self._session.signals[signal] = "seen"
+
+    def report_reuse(self, known: Known, reuse: Reuse) -> None:
+        facts = self._session.facts
+        if reuse.checked == 0 or 2 * reuse.reused < reuse.checked:
+            facts.absent("missing-zero-grad", known.index)
+            return
+        facts.seen(
+            "missing-zero-grad",
+            known.index,
+            optimizer=known.index,
+            parameters_checked=reuse.checked,
+            parameters_reused=reuse.reused,
+            parameter=self._parameters.name_of(reuse.parameter) if reuse.parameter is not None else None,
+            previous_step=known.steps - 1,
+            where=reuse.where,
+        )
