@@ -55,6 +55,8 @@ def as_json(checked: Checked) -> dict[str, Any]:
             ],
             "loop_note": checked.report.loop_note,
             "signals": dict(snapshot.signals),
+            "order_of_calls": list(snapshot.calls),
+            "skipped_steps": snapshot.skipped_steps,
             "best_checkpoint": None
             if best is None
             else {
@@ -108,6 +110,7 @@ class _Lines:
             yield from self._check(check)
         yield ""
         yield from _wrapped(checked.report.loop_note)
+        yield from self._order_of_calls(checked.snapshot)
         yield from self._not_visible(checked.snapshot)
 
     def _header(self, checked: Checked) -> Iterator[str]:
@@ -147,6 +150,12 @@ class _Lines:
         yield f"  {answer}  {check.question}{since}"
         if check.answer != "yes" or check.id == "best-checkpoint":
             yield from _wrapped(_short(check.detail), 15)
+
+    def _order_of_calls(self, snapshot: Snapshot) -> Iterator[str]:
+        if snapshot.calls:
+            yield from _wrapped(f"A step of this loop: {', '.join(snapshot.calls)}.")
+        if snapshot.skipped_steps:
+            yield from _wrapped(f"Steps skipped by a GradScaler: {snapshot.skipped_steps}.")
 
     def _not_visible(self, snapshot: Snapshot) -> Iterator[str]:
         hidden = sorted(name for name, state in snapshot.signals.items() if state != "seen")

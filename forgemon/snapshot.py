@@ -132,6 +132,10 @@ class Snapshot:
     metrics: Mapping[str, Rows]
     signals: Mapping[str, str]
     "signal -> `seen` or `not visible`."
+    calls: tuple[str, ...]
+    "The order of calls in the newest step whose order was seen: fetch, forward, (forward backward)×4, clip, step; empty when unknown."
+    skipped_steps: int
+    "Steps that a GradScaler skipped because of a gradient that was not finite."
     steps_per_second: float
     "Over the last ten seconds of the run; NaN when unknown."
     probe_cost: float

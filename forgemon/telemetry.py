@@ -27,6 +27,7 @@ SPEED_WINDOW_S = 10.0
 SPEED_WINDOW_ROWS = 50_000
 LOSS_ROWS = 50
 COST_WINDOW_ROWS = 1_000
+MAX_ORDERS = 256
 
 
 class Telemetry:
@@ -43,6 +44,9 @@ class Telemetry:
         self._mode = ModeBadge()
         self._optimizers: dict[int, Event] = {}
         self._signals: dict[str, str] = {}
+        self._calls: dict[int, tuple[str, ...]] = {}
+        self._newest_calls = -1
+        self._skipped = 0.0
         self._epoch: int | None = None
         self._started: Event | None = None
         self._dropped = 0
@@ -53,6 +57,9 @@ class Telemetry:
     def feed(self, chunk: Chunk) -> None:
         if len(chunk.steps):
             self._steps.extend(chunk.steps)
+            self._skipped += float(np.nansum(chunk.steps["skipped_steps"]))
+            known = chunk.steps["ribbon"][np.isfinite(chunk.steps["ribbon"])]
+            self._newest_calls = int(known[-1]) if len(known) else self._newest_calls
             self._reach(int(chunk.steps["step"].max()), chunk.steps["time"].max())
         for gradients in chunk.gradients:
             self._gradients.add(gradients.table, gradients.rows)
@@ -94,6 +101,8 @@ class Telemetry:
         elif kind == "optimizer":
             index = whole(event, "index")
             self._optimizers[len(self._optimizers) if index is None else index] = event
+        elif kind == "ribbon" and len(self._calls) < MAX_ORDERS:
+            self._calls[-1 if (index := whole(event, "index")) is None else index] = texts(event, "calls")
         elif kind in ("attached", "signals"):
             self._add_signals(event)
         elif kind == "dropped":
@@ -147,6 +156,8 @@ class Telemetry:
             gpu_message="" if gpus or not started else text(started, "nvml") or "no NVIDIA GPU",
             metrics=self._evaluations.metrics(),
             signals=dict(self._signals),
+            calls=self._calls.get(self._newest_calls, ()),
+            skipped_steps=int(self._skipped),
             steps_per_second=steps_per_second(steps),
             probe_cost=probe_cost(steps),
             dropped_rows=self._dropped,

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forgemon.chunk import Chunk, Gradients, ParameterTable, Updates
+from forgemon.diagnosis import Report
 from forgemon.reader import RunReader, gradient_row, read_all
+from forgemon.report import Checked, as_text
 from forgemon.telemetry import Snapshot, Telemetry
 from tests.equal import assert_equal
 from tests.recorded import START, RunFiles, small_run
@@ -196,6 +198,20 @@ def test_probe_cost_of_a_new_count_does_not_stand_for_the_steps_before_it() -> N
     telemetry.feed(Chunk(steps=steps))
 
     assert telemetry.snapshot({}).probe_cost == pytest.approx(0.1)
+
+
+def test_the_order_of_calls_and_skipped_steps_of_the_newest_row() -> None:
+    steps = steps_with([1, 2, 3, 4])
+    steps["ribbon"] = [0, 1, 1, math.nan]
+    steps["skipped_steps"] = [0, 2, math.nan, 1]
+    told = [{"kind": "ribbon", "step": i, "time": START, "index": i, "calls": ["forward", f"call {i}"]} for i in range(2)]
+    telemetry = Telemetry()
+    telemetry.feed(Chunk(steps=steps, events=tuple(told)))
+    snapshot = telemetry.snapshot({})
+
+    assert snapshot.calls == ("forward", "call 1") and snapshot.skipped_steps == 3
+    text = as_text(Checked("run", 1, snapshot, Report((), (), "")), colour=False)
+    assert "A step of this loop: forward, call 1." in text and "Steps skipped by a GradScaler: 3." in text
 
 
 @settings(max_examples=25, deadline=None)

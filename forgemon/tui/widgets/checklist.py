@@ -31,10 +31,17 @@ def lines(frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
     checks = frame.report.checklist
     if not checks:
         return centred([("Nothing to answer yet", ink.muted)], width, height)
-    detailed = [row for check in checks for row in _rows(check, width, ink, True)]
+    detailed = [row for check in checks for row in _rows(check, width, ink, True)] + _order(frame, width, ink)
     if len(detailed) <= height and width >= 50:
         return detailed
     return [row for check in checks for row in _rows(check, width, ink, False)][:height]
+
+
+def _order(frame: Frame, width: int, ink: Ink) -> list[Strip]:
+    """What a step of this loop calls, in its order."""
+    calls = text.plain(", ".join(frame.snapshot.calls))
+    rows = text.wrap(f"a step: {calls}", max(width - 4, 10), 3) if calls else []
+    return [strip([("  " + line, ink.faint)], width) for line in rows]
 
 
 def short_name(check: Check) -> str:
@@ -68,7 +75,7 @@ class Checklist(Panel):
     BORDER_TITLE = "can this loop be trusted?"
 
     def basis(self, frame: Frame) -> object:
-        return frame.report.checklist
+        return frame.report.checklist, frame.snapshot.calls
 
     def paint(self, frame: Frame, width: int, height: int, ink: Ink) -> list[Strip]:
         return brief(frame, width, height, ink) if height <= 3 else lines(frame, width, height, ink)

@@ -98,6 +98,8 @@ def _numbers(frame: Frame, ink: Ink) -> list[list[Part]]:
         groups.append([(text.shorten(device, 24), ink.text)])
     cost = text.percent(snapshot.probe_cost)
     groups.append([("probe ", ink.muted), (cost, ink.watch if snapshot.probe_cost > 0.01 else ink.text)])
+    if snapshot.skipped_steps:
+        groups.append([(f"{text.count(snapshot.skipped_steps)} steps skipped by the scaler", ink.muted)])
     if snapshot.dropped_rows:
         groups.append([(f"{text.count(snapshot.dropped_rows)} rows dropped", ink.watch)])
     if snapshot.problems:
