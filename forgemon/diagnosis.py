@@ -26,6 +26,14 @@ class Absorption:
     "Whether it takes what came before it too (a climb before a NaN), and not only what came after (its consequences)."
 
 
+OVERSHOOT = frozenset(
+    {"loss-nonfinite", "gradient-nonfinite", "loss-oscillates", "loss-climbs", "exploding-gradients", "gradient-spike"}
+)
+"""What a step that is too large leads to."""
+
+OF_ITS_OWN = frozenset({"nonfinite-input"})
+"""Causes that no fault of the loop's order brings about."""
+
 ABSORPTIONS: tuple[Absorption, ...] = (
     Absorption(
         "missing-zero-grad",
@@ -44,6 +52,17 @@ ABSORPTIONS: tuple[Absorption, ...] = (
             }
         ),
     ),
+    Absorption("gradients-discarded", frozenset({"loss-stuck", "val-at-chance"})),
+    Absorption("optimizer-mismatch", frozenset({"loss-stuck", "val-at-chance"})),
+    Absorption("frozen-parameters", frozenset({"loss-stuck", "vanishing-gradients"})),
+    Absorption("clip-scaled-gradients", frozenset({"loss-stuck"})),
+    Absorption("clip-before-backward", frozenset({"exploding-gradients", "gradient-spike"})),
+    Absorption("clip-after-step", frozenset({"exploding-gradients", "gradient-spike"})),
+    Absorption("accumulation-not-scaled", OVERSHOOT),
+    Absorption("softmax-before-cross-entropy", frozenset({"loss-stuck", "vanishing-gradients"})),
+    Absorption("eval-in-train-mode", frozenset({"val-at-chance"})),
+    Absorption("train-in-eval-mode", frozenset({"loss-climbs"})),
+    Absorption("loss-graph-retained", frozenset({"memory-growing"}), precursors=True),
     Absorption(
         "loss-nonfinite",
         frozenset({"gradient-nonfinite", "loss-oscillates", "loss-climbs", "exploding-gradients", "gradient-spike"}),
@@ -91,7 +110,7 @@ def compose(candidates: list[Candidate]) -> list[Candidate]:
     """One root cause, one candidate: the others become evidence of it."""
     left = list(candidates)
     for rule in ABSORPTIONS:
-        for root in [c for c in left if c.symptom == rule.by]:
+        for root in [c for c in left if c.symptom == rule.by and c.level != "info"]:
             group = [root, *(c for c in left if c.symptom in rule.takes and _belongs(root, c, rule))]
             # A root that is itself in doubt hides no alarm: then it is the evidence of the other.
             kept = min(group, key=lambda c: LEVEL_ORDER[c.level])
@@ -102,7 +121,8 @@ def compose(candidates: list[Candidate]) -> list[Candidate]:
 
 def _belongs(root: Candidate, other: Candidate, rule: Absorption) -> bool:
     # A curve's own verdict on the rate, or none at all, gives way; another cause that is known stays beside it.
-    same_cause = root.cause == other.cause or UNKNOWN in (root.cause, other.cause) or root.cause == root.symptom
+    same_cause = root.cause == other.cause or UNKNOWN in (root.cause, other.cause)
+    same_cause = same_cause or (root.cause == root.symptom and other.cause not in OF_ITS_OWN)
     after = other.last_step >= root.first_step and (root.stands or other.first_step <= root.last_step + SLACK_STEPS)
     return same_cause and (rule.precursors or after)
 

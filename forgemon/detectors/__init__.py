@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from forgemon.detectors.accumulation import Accumulation
 from forgemon.detectors.candidate import Detector
+from forgemon.detectors.checkpoint_facts import CheckpointFacts
+from forgemon.detectors.clip_place import ClipPlace
 from forgemon.detectors.ended import Ended
 from forgemon.detectors.gradient_nonfinite import GradientNonfinite
 from forgemon.detectors.loss_nonfinite import LossNonfinite
 from forgemon.detectors.loss_trend import LossTrend
+from forgemon.detectors.losses_kept import LossesKept
+from forgemon.detectors.machine_facts import MachineFacts
 from forgemon.detectors.missing_zero_grad import MissingZeroGrad
+from forgemon.detectors.modes import Modes
 from forgemon.detectors.stalled import Stalled
 from forgemon.detectors.train_val_divergence import TrainValDivergence
+from forgemon.detectors.unused_gradients import UnusedGradients
+from forgemon.detectors.validation_data import ValidationData
 
 DETECTORS: tuple[type[Detector], ...] = (
     MissingZeroGrad,
+    UnusedGradients,
+    ClipPlace,
+    Accumulation,
+    Modes,
+    LossesKept,
+    ValidationData,
+    CheckpointFacts,
+    MachineFacts,
     LossNonfinite,
     GradientNonfinite,
     LossTrend,
