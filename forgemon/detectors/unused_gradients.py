@@ -74,7 +74,7 @@ class UnusedGradients(FactDetector):
                 about=optimizer,
             )
         return Verdict(
-            "watch",  # whoever trains the head alone may leave the body's gradients lie
+            "alarm",
             f"At step {seen.last_step} backward() made gradients for {reached}, and no optimizer of the process uses them; "
             "their values stand still.",
             "An optimizer that holds these parameters; if they are meant to stand still, requires_grad_(False) says so and saves "

@@ -63,7 +63,6 @@ def test_what_returns_stands_again(name: str) -> None:
 
 
 NOT_CERTAIN: dict[str, tuple[str, dict[str, Any]]] = {
-    "the head alone is trained": ("optimizer-mismatch", {"holds_other_tensors": False, "key": "in no optimizer"}),
     "the limit was multiplied by the scale": ("clip-scaled-gradients", {"limit": 1024.0}),
     "nothing was clipped": ("clip-scaled-gradients", {"limit": 4.0, "norm": 3.0}),
     "an optimizer that does not mind": ("accumulation-not-scaled", {"optimizer": "AdamW", "scale_free": True}),
@@ -115,6 +114,14 @@ def test_a_second_pass_of_one_batch_makes_it_certain() -> None:
 def test_clipped_accumulation_is_wrong_for_every_optimizer() -> None:
     found = only(fact("accumulation-not-scaled", optimizer="AdamW", scale_free=True, clipped=True))
     assert found.level == "alarm" and "gradient 4 times too large" in found.summary
+
+
+def test_a_part_of_the_model_that_no_optimizer_holds() -> None:
+    found = only(fact("optimizer-mismatch", holds_other_tensors=False, key="in no optimizer", names=["0.weight"]))
+    assert (
+        found.level == "alarm" and "made gradients for 0.weight (5 trainable parameters are in no optimizer)" in found.summary
+    )
+    assert "their values stand still" in found.summary
 
 
 def test_a_running_sum_lets_go_of_nothing() -> None:
