@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from forgemon.detectors import DETECTED
 from forgemon.detectors.candidate import Candidate
 from forgemon.diagnosis import ABSORPTIONS, Diagnosis, Report, compose
 from forgemon.symptoms import SYMPTOMS
+from tests.detectors.fact_events import EVIDENCE, fact, gone
 from tests.detectors.runs import (
     START,
     chunk,
@@ -71,6 +73,38 @@ def test_what_was_over_before_the_root_began_stays_beside_it() -> None:
     assert len(compose([root, earlier])) == 2
 
 
+FOLLOWS = {
+    "gradients-discarded": "loss-stuck",
+    "optimizer-mismatch": "loss-stuck",
+    "frozen-parameters": "loss-stuck",
+    "clip-scaled-gradients": "loss-stuck",
+    "softmax-before-cross-entropy": "loss-stuck",
+    "accumulation-not-scaled": "loss-oscillates",
+    "clip-after-step": "exploding-gradients",
+    "eval-in-train-mode": "val-at-chance",
+    "train-in-eval-mode": "loss-climbs",
+    "loss-graph-retained": "memory-growing",
+}
+
+
+@pytest.mark.parametrize("root", FOLLOWS)
+def test_a_fault_of_the_loop_takes_what_follows_from_it(root: str) -> None:
+    (found,) = compose([candidate(FOLLOWS[root], "unknown", 50, 900), candidate(root, root)])
+    assert found.symptom == root and found.evidence[FOLLOWS[root]] == f"{FOLLOWS[root]}."
+    assert found.summary == f"{root}. From it follows: {FOLLOWS[root]}."
+    assert len(compose([candidate("train-val-divergence", "overfitting", 50, 900), candidate(root, root)])) == 2
+
+
+def test_a_bad_batch_is_no_consequence_of_the_loop() -> None:
+    bad = candidate("loss-nonfinite", "nonfinite-input", 50, 900)
+    assert len(compose([bad, candidate("accumulation-not-scaled", "accumulation-not-scaled")])) == 2
+
+
+def test_what_is_only_worth_knowing_takes_nothing() -> None:
+    frozen = candidate("frozen-parameters", "frozen-parameters", level="info")
+    assert len(compose([frozen, candidate("loss-stuck", "unknown", 50, 900)])) == 2
+
+
 def test_a_doubtful_root_hides_no_alarm() -> None:
     (found,) = compose(
         [candidate("gradient-nonfinite", "unknown", level="watch"), candidate("loss-climbs", "learning-rate-too-high")]
@@ -93,6 +127,28 @@ def test_alarms_come_first() -> None:
     rows = step_rows([1.0] * 9, gradients_reused=1.0)
     report = report_of(chunk(rows, machine_events=[machine_event("ended", START + 99, how="finished", exit_code=0)]))
     assert [f.level for f in report.findings] == ["alarm", "info"]
+
+
+CHANGES: list[dict[str, Any]] = [{}, {"batches": 1}, {"on_purpose": True}, {"limit": INF}, {"from_the_start": None}]
+
+
+@st.composite
+def facts(draw: st.DrawFn) -> list[Event]:
+    """Facts of section B that come, go and return, of several optimizers and loaders, and what they are weighed against."""
+    events: list[Event] = []
+    for step in range(draw(st.integers(0, 12))):
+        name, key = draw(st.sampled_from(sorted(EVIDENCE))), draw(st.sampled_from([0, 1, "cross_entropy"]))
+        if draw(st.integers(0, 3)):
+            changes = draw(st.sampled_from(CHANGES))
+            events.append(fact(name, 40 * step, draw(st.sampled_from([1, 2, 64])), **{"key": key, **changes}))
+        else:
+            events.append({**gone(name, 40 * step, 40 * step - 8), "key": key})
+    extra = [
+        event("signals", 300, signals={"sample overlap": "seen"}),
+        event("exiting", 500),
+        event("exception", 500, type="E"),
+    ]
+    return events + draw(st.lists(st.sampled_from(extra), max_size=2))
 
 
 @st.composite
@@ -128,6 +184,7 @@ def runs(draw: st.DrawFn) -> Chunk:
     for i in range(draw(st.integers(0, 4))):
         events.append(event("fact", 2**i, fact="missing-zero-grad", optimizer=0, times=2**i))
         events.append(event("checkpoint", 100 * i, path=f"/out/{i % 2}.pt", evaluation_step=100 * i))
+    events += draw(facts())
     machine_events = [machine_event("stalled", START + 200, since=START + 100, usual_s=1.0, seconds=100.0, stack=[])]
     machine_events += [machine_event("ended", START + 9999, how=draw(st.sampled_from(["finished", "killed"])))]
     machine = machine_rows((START + np.arange(50)).tolist())
