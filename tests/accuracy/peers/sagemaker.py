@@ -81,8 +81,8 @@ def weight_update_ratio(trace: Trace, saved: Saved) -> list[Alarm]:
         weighty = [i for i, name in enumerate(table.names) if "weight" in name]  # the collection "weights" is this regex
         for row, column in ((row, column) for row in saved(trace, table.steps) for column in weighty):
             weight, update = table.weight_norms[row, column], table.update_norms[row, column]
-            ratio = update / (weight + 1e-9)
-            if weight > 0 and (ratio > 10 or ratio < 1e-8):
+            ratio = update / (weight + 1e-9) if 0 < weight < np.inf else np.nan
+            if ratio > 10 or ratio < 1e-8:
                 cause = "learning-rate-too-high" if ratio > 10 else "learning-rate-too-low"
                 symptoms = frozenset() if ratio > 10 else frozenset({"loss-stuck"})
                 text = f"update ratio of {table.names[column]} is {ratio:.2g}"
@@ -101,7 +101,7 @@ def loss_not_decreasing(trace: Trace, saved: Saved) -> list[Alarm]:
         places = saved(trace, steps)
         for place, before in compared(steps[places], at_least=10):
             now, then = losses[places[place]], losses[places[before]]
-            fell = 100 * (then - now) / abs(then) if then else np.nan
+            fell = 100 * (then - now) / abs(then) if then and np.isfinite([then, now]).all() else np.nan
             if 0 <= fell < 0.1 or fell < -5:
                 text = f"the loss went from {then:.4g} to {now:.4g}, a decrease of {fell:.2f} %"
                 step = int(steps[places[place]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tests.accuracy.peers.built import built, gradients, updates
@@ -61,6 +63,8 @@ def test_a_gradient_vanishes_by_its_size_or_by_halving() -> None:
     assert not vanishing(built(FLAT, gradients=gradients(small, name="fc.bias", shape=(100,))))
     assert vanishing(built(FLAT, gradients=gradients(0.5 ** np.arange(11))))
     assert not vanishing(built(FLAT, gradients=gradients(0.6 ** np.arange(11))))
+    [halving] = gradients(0.5 ** np.arange(11))
+    assert not vanishing(built(FLAT, gradients=(replace(halving, steps=4 * halving.steps),)))
 
 
 def test_a_gradient_explodes_by_its_size_or_by_doubling() -> None:

@@ -62,10 +62,11 @@ def test_the_norm_is_the_one_before_the_loops_own_clipping(tmp_path: Path) -> No
     files.info()
     files.step(1, loss=1, gradient_norm=1, gradient_norm_before_clip=7)
     files.step(2, loss=float("nan"), gradient_norm=3)
-    files.step(3)
+    files.step(3, gradient_norm=float("nan"))
+    files.step(4)
     trace = trace_of(tmp_path / "run")
-    assert trace.gradient_norms[:2].tolist() == [7, 3] and trace.gradient_known.tolist() == [True, True, False]
-    assert trace.loss_known.tolist() == [True, True, False]
+    assert trace.gradient_norms[:2].tolist() == [7, 3] and trace.gradient_known.tolist() == [True, True, True, False]
+    assert trace.loss_known.tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("name", RULES)

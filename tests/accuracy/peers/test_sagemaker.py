@@ -79,6 +79,10 @@ def test_overtraining_waits_for_ten_passes_and_for_the_training_loss() -> None:
     assert (alarm.step, alarm.times) == (110, 1)
     assert not overtraining(built(flat, evaluations=evaluations(values[:10], values)), every)
     assert not overtraining(built(np.linspace(50, 1, 200), evaluations=evaluations(values, values)), every)
+    slowly = built(np.linspace(1, 0, 200), evaluations=evaluations(values, values))  # by delta only every second step, at most
+    assert not overtraining(slowly, every)
+    slower = built(np.linspace(1, 0.9, 200), evaluations=evaluations(values, values))  # every twentieth
+    assert overtraining(slower, every)
 
 
 def test_a_loss_is_unchanged_over_three_saved_steps() -> None:

@@ -33,7 +33,7 @@ def test_a_validation_accuracy_is_suspicious_from_the_fourth_epoch_on() -> None:
         return [alarm.step for alarm in validation_accuracy(trace)]
 
     assert said([0.99, 0.99, 0.99, 0.94, 0.94]) == []
-    assert said([0.9, 0.9, 0.9, 0.96, 0.96]) == [40]
+    assert said([0.9, 0.9, 0.9, 0.96, 0.96], train=0.95) == [40]
     assert said([0.9, 0.9, 0.9, 0.9, 0.9], train=0.84) == [40]
     assert said([90.0, 90.0, 90.0, 96.0, 96.0]) == []
 
