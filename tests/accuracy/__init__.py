@@ -1,0 +1,1 @@
+"""How often the diagnosis is right: real loops, healthy and with each fault, through the real probes."""

@@ -1,0 +1,67 @@
+"""Runs scripts, each in a process of its own, forked from one that has loaded torch and done nothing else with it.
+
+A job is one JSON object a line on stdin: script, folder, limit_s, and config (that of probes/bootstrap.py, or null for a run
+that nobody watches). One line {"status", "cpu_s"} answers it, the exit status of the process and its CPU time. null ends the
+server. The child is an ordinary process from then on: the probes start in it as in any other, and it ends by the interpreter's
+own end.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import signal
+import sys
+from typing import Any
+
+import torch
+import torch._dynamo  # an optimizer imports it when it is built, which takes longer than all the rest of a run
+import torch.utils.data
+
+Job = dict[str, Any]
+
+
+def main() -> None:
+    if len(os.listdir("/proc/self/task")) != 1:
+        raise SystemExit("torch has started threads: a fork of this process is not sound")
+    gc.freeze()  # else each child copies every page that the collector touches
+    answers = os.fdopen(os.dup(1), "w")
+    for line in iter(sys.stdin.readline, ""):
+        job = json.loads(line)
+        if job is None:
+            return
+        pid = os.fork()
+        if pid == 0:
+            answers.close()
+            _become(job)
+            return
+        _, status, usage = os.wait4(pid, 0)
+        answer = {"status": os.waitstatus_to_exitcode(status), "cpu_s": usage.ru_utime + usage.ru_stime}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _become(job: Job) -> None:
+    """This process is the run from now on."""
+    signal.alarm(int(job["limit_s"]))
+    os.chdir(job["folder"])
+    nothing, output = os.open(os.devnull, os.O_RDONLY), os.open("output.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    torch.set_num_threads(1)
+    config = job["config"]
+    sys.path[0] = job["folder"]
+    sys.argv = [job["script"]]
+    if config is not None:
+        namespace: dict[str, Any] = {"__name__": "_forgemon_bootstrap", "__file__": config["bootstrap"]}
+        with open(config["bootstrap"], encoding="utf-8") as file:
+            exec(compile(file.read(), config["bootstrap"], "exec"), namespace)
+        namespace["start"](config)
+    runpy.run_path(job["script"], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

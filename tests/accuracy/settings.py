@@ -1,0 +1,115 @@
+"""The healthy settings: drawn once and for all from what each family allows."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import replace
+
+from tests.accuracy.setting import Setting
+
+FAMILIES = ("mlp", "cnn", "transformer", "lstm", "regression", "vae", "gan", "policy")
+PER_FAMILY = 28
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw", "rmsprop")
+SCHEDULES = ("constant", "constant", "warmup", "cosine", "restarts", "decay", "onecycle", "byhand")
+ANY_TWIST = ("", "", "label noise", "fine-tuning", "loss window", "penalty", "moving average", "frozen layer")
+CLASSIFIERS = (
+    *("class-sorted", "curriculum", "frozen norm", "mc-dropout", "adversarial evaluation", "log_softmax"),
+    *("train accuracy", "edge of stability"),
+)
+TWISTS: dict[str, tuple[str, ...]] = {
+    "mlp": (*ANY_TWIST, *CLASSIFIERS, "edge of stability"),
+    "cnn": (*ANY_TWIST, *CLASSIFIERS),
+    "transformer": ANY_TWIST,
+    "lstm": (*ANY_TWIST, "curriculum"),
+    "regression": (*ANY_TWIST, "curriculum", "edge of stability", "edge of stability"),
+    "vae": ("", "", "fine-tuning", "loss window", "penalty", "moving average"),
+    "gan": ("", "loss window"),
+    "policy": ("", "loss window"),
+}
+
+
+def half_of(name: str) -> str:
+    """tuning or frozen, by a hash of the setting's name: the faults of a setting are in the half that the setting is in."""
+    return ("tuning", "frozen")[hashlib.sha256(name.encode()).digest()[0] & 1]
+
+
+def all_settings() -> list[Setting]:
+    """Every healthy setting, as many of each family in either half."""
+    return [setting for family in FAMILIES for setting in _of_family(family)]
+
+
+def _of_family(family: str) -> list[Setting]:
+    draw = random.Random(f"forgemon accuracy {family}")
+    found: dict[str, Setting] = {}
+    taken = {"tuning": 0, "frozen": 0}
+    while len(found) < PER_FAMILY:
+        setting = _sound(_drawn(family, draw))
+        half = half_of(setting.name)
+        if setting.name not in found and taken[half] < PER_FAMILY // 2:
+            found[setting.name] = setting
+            taken[half] += 1
+    return list(found.values())
+
+
+def _drawn(family: str, draw: random.Random) -> Setting:
+    return Setting(
+        family=family,
+        optimizer=draw.choice(OPTIMIZERS),
+        batch=draw.choice((0, 1, 8, 32, 32, 128)),
+        schedule=draw.choice(SCHEDULES),
+        norm=draw.random() < 0.35,
+        dropout=draw.random() < 0.35,
+        clip=draw.random() < 0.3,
+        accumulate=4 if draw.random() < 0.2 else 1,
+        amp=draw.choice(("", "", "", "bf16", "scaler")),
+        style=draw.choice(("module", "fit", "functions", "trainer")),
+        data=draw.choice(("loader", "loader", "loader", "permutation", "sampled", "fresh")),
+        zero=draw.choice(("optimizer", "optimizer", "model", "none", "last")),
+        loss=draw.choice(("functional", "criterion", "hand")),
+        keep=draw.choice(("best", "best", "both", "memory", "nothing")),
+        twist=draw.choice(TWISTS[family]),
+    )
+
+
+def _sound(s: Setting) -> Setting:
+    """The drawn setting without what does not go together, so that no two names stand for one loop."""
+    if s.family in ("gan", "policy"):
+        s = replace(s, norm=False, dropout=False, accumulate=1, amp="", data="loader", keep="best")
+        s = replace(s, style=s.style if s.style in ("module", "fit") else "fit", schedule=_rl_schedule(s))
+        s = replace(s, batch=s.batch if s.batch in (32, 128) else 32 if s.batch else 128)
+        s = replace(s, zero="optimizer" if s.family == "gan" else s.zero)
+        s = replace(s, loss="functional" if s.loss == "criterion" else s.loss)
+    if s.twist == "edge of stability":
+        s = replace(s, batch=0, optimizer="sgd", schedule="constant", clip=False, dropout=False, accumulate=1, data="loader")
+    if s.batch in (0, 1, 128) or s.data in ("sampled", "fresh"):
+        s = replace(s, accumulate=1)
+    if s.batch == 0:
+        s = replace(s, data="loader")
+    if s.batch == 1 or s.family == "transformer":
+        s = replace(s, norm=False)
+    if s.family in ("lstm", "regression", "vae") or (s.amp == "scaler" and s.accumulate > 1):
+        s = replace(s, amp="")
+    if s.family == "vae" and s.loss == "criterion":
+        s = replace(s, loss="functional")
+    return _with_twist_sound(s)
+
+
+def _rl_schedule(s: Setting) -> str:
+    return s.schedule if s.family == "policy" and s.schedule in ("constant", "warmup", "cosine") else "constant"
+
+
+def _with_twist_sound(s: Setting) -> Setting:
+    if s.twist == "class-sorted":
+        s = replace(s, data="loader", batch=s.batch or 32)
+    if s.twist == "frozen norm":
+        s = replace(s, norm=s.batch != 1, twist=s.twist if s.batch != 1 else "")
+    if s.twist == "mc-dropout":
+        s = replace(s, dropout=True)
+    if s.twist == "log_softmax":
+        s = replace(s, loss="functional")
+    if s.twist == "adversarial evaluation":
+        s = replace(s, amp="")
+    if s.data in ("sampled", "fresh") or not s.validates:
+        s = replace(s, style=s.style if s.style in ("module", "fit") else "fit")
+    return s

@@ -1,0 +1,108 @@
+"""From which optimizer step on a fault shows in what a run recorded: delays are counted from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from forgemon.chunk import Chunk, Event
+from forgemon.journal import number
+
+
+def visible_step(name: str, log: Chunk) -> int | None:
+    """None where the fault never showed: then the configuration is no fault at all, and is listed as such."""
+    return VISIBLE[name](log)
+
+
+def _losses(log: Chunk) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    rows = log.steps[(log.steps["losses"] >= 1) & (log.steps["optimizer"] == 0)]
+    return rows["step"], rows["loss"]
+
+
+def _start(log: Chunk) -> int | None:
+    return int(log.steps["step"][0]) if len(log.steps) else None
+
+
+def _first(steps: npt.NDArray[np.int64], flags: npt.NDArray[np.bool_]) -> int | None:
+    hits = np.flatnonzero(flags)
+    return int(steps[hits[0]]) if len(hits) else None
+
+
+def _not_finite(log: Chunk) -> int | None:
+    """The first loss, or else the first gradient norm, that is not finite."""
+    steps, loss = _losses(log)
+    rows = log.steps[log.steps["gradients"] >= 1]
+    found = [_first(steps, ~np.isfinite(loss)), _first(rows["step"], ~np.isfinite(rows["gradient_norm"]))]
+    return min((step for step in found if step is not None), default=None)
+
+
+def _blown_up(log: Chunk) -> int | None:
+    """Ten losses in a row, or the rest of them, not finite or far above those at the start and above the lowest level so far."""
+    steps, loss = _losses(log)
+    finite = loss[np.isfinite(loss)]
+    if not len(finite):
+        return _not_finite(log)
+    with np.errstate(invalid="ignore"):
+        high = ~(loss <= 1.2 * np.max(finite[:5]))
+    for i in np.flatnonzero(high).tolist():
+        if high[i : i + 10].all():
+            return int(steps[i])
+    return None
+
+
+def _evaluations(log: Chunk) -> list[Event]:
+    return [event for event in log.events if event["kind"] == "evaluation"]
+
+
+def _validation(log: Chunk) -> int | None:
+    """The end of the first validation pass, wherever a pass can be told at all."""
+    found = _evaluations(log)
+    return int(found[0]["step"]) if found else _start(log)
+
+
+def _overfits(log: Chunk) -> int | None:
+    """The third pass in a row of which the best one lies behind, all 5 % above it, that never comes back."""
+    passes = [(int(event["step"]), number(event, "value")) for event in _evaluations(log)]
+    if len(passes) < 4:
+        return None
+    best = min(range(len(passes)), key=lambda i: passes[i][1])
+    later = [step for step, value in passes[best + 1 :] if value > 1.05 * passes[best][1]]
+    return later[2] if len(later) > 2 else None
+
+
+def _overwritten(log: Chunk) -> int | None:
+    """The save that replaces the weights of the best pass so far after a worse one."""
+    saves = [int(event["step"]) for event in log.events if event["kind"] == "checkpoint"]
+    passes = [(int(event["step"]), number(event, "value")) for event in _evaluations(log)]
+    if not passes or not saves:
+        return None
+    best = min(passes, key=lambda p: p[1])[0]
+    return next((save for save in saves if save > best), None)
+
+
+def _saved(log: Chunk) -> int | None:
+    return next((int(event["step"]) for event in log.events if event["kind"] == "checkpoint"), None)
+
+
+def _weights_grown(log: Chunk) -> int | None:
+    """All weights together are three times as large as at the first look."""
+    for updates in log.updates:
+        norm = np.sqrt(np.nansum(updates.rows["weight_norm"].astype(np.float64) ** 2, axis=1))
+        if len(norm):
+            return _first(updates.rows["step"], norm > 3 * norm[0])
+    return None
+
+
+VISIBLE: dict[str, Callable[[Chunk], int | None]] = {
+    "start": _start,
+    "not finite": _not_finite,
+    "blown up": _blown_up,
+    "validation": _validation,
+    "overfits": _overfits,
+    "overwritten": _overwritten,
+    "saved": _saved,
+    "step 200": lambda log: 200,
+    "weights grown": _weights_grown,
+}
