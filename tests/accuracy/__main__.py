@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from tests.accuracy.comparison import comparison
 from tests.accuracy.configurations import Configuration, all_configurations
 from tests.accuracy.figures import tables
 from tests.accuracy.judging import Judged, judge
@@ -29,7 +30,9 @@ def main() -> None:
     runs = list(_judged(jobs, out, options))
     runs.sort(key=lambda run: (run.fault, run.name, run.seed))
     seconds = time.monotonic() - began
-    report = f"{tables(runs)}\n\n{len(runs)} runs in {seconds:.0f} s, {seconds / max(1, len(runs)):.2f} s each"
+    report = (
+        f"{tables(runs)}\n\n{comparison(runs)}\n\n{len(runs)} runs in {seconds:.0f} s, {seconds / max(1, len(runs)):.2f} s each"
+    )
     (out / "outcomes.json").write_text(json.dumps([run.as_json() for run in runs], indent=1))
     (out / "report.txt").write_text(report + "\n")
     print(report)

@@ -46,6 +46,8 @@ class Judged:
     "The first report of each symptom that was ever an alarm in mid-run: symptom, cause, step, summary, still."
     watches: list[dict[str, Any]]
     probe_errors: list[str] = field(default_factory=list)
+    level: str = ""
+    "What the table promises for the fault, at least."
     detector: bool = True
     "Whether there is a detector for what should be found."
     visible: int | None = None
@@ -106,6 +108,7 @@ def _of_fault(done: Done, fault: Fault, log: Chunk, findings: tuple[Finding, ...
     visible = visible_step(fault.visible, log)
     allowed = fault.symptoms | fault.beside
     result: dict[str, Any] = {
+        "level": level,
         "visible": visible,
         "detector": bool(fault.symptoms & DETECTED),
         "others": sorted({f.symptom for f in findings if f.level == "alarm"} - allowed - {"ended"}),
