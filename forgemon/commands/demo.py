@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import importlib.util
 import signal
@@ -16,28 +15,27 @@ import click
 from forgemon.commands.options import budget_option
 from forgemon.errors import UserError
 
-DEMO_LOOPS = Path(__file__).resolve().parents[2] / "demo_loops"
 DEFAULT = "missing_zero_grad"
 
 
 @click.command(short_help="Start a demo loop as a plain process, attach to it by PID, open the dashboard.")
 @click.argument("name", default=DEFAULT)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF THE DEMO...]")
-@click.option("--list", "show_list", is_flag=True, help="Print the demos, one a line.")
+@click.option("--list", "show_list", is_flag=True, help="Print the demos by group, one a line.")
 @click.option("--headless", is_flag=True, help="Record the demo to its end, without the dashboard.")
 @budget_option
 def command(name: str, arguments: tuple[str, ...], show_list: bool, headless: bool, budget: float | None) -> None:
     """Start the demo loop NAME (missing-zero-grad unless you choose another) and watch it as any other process.
 
-    The demo is plain PyTorch and does not know of forgemon. Leaving the dashboard ends it; the recorded run stays. A demo's own
+    There is one for each symptom a machine can show, called as the symptom is, and healthy ones that look like a fault. The
+    demo is plain PyTorch and does not know of forgemon. Leaving the dashboard ends it; the recorded run stays. A demo's own
     options come after two dashes: forgemon demo overfits -- --epochs 100
     """
     if show_list:
-        width = max(map(len, demos()))
-        for demo, path in demos().items():
-            click.echo(f"{demo:{width}}  {first_line(path)}")
+        click.echo("\n".join(listed()))
         return
     from forgemon.demo_process import end, started, wait_for_end
+    from forgemon.demos import find_demo
 
     script = find_demo(name)
     check_torch()
@@ -56,24 +54,20 @@ def command(name: str, arguments: tuple[str, ...], show_list: bool, headless: bo
     click.echo(last_word(script.stem, status, run, headless))
 
 
-def demos() -> dict[str, Path]:
-    """Name, as it is written on the command line, and script of every demo loop."""
-    scripts = sorted(DEMO_LOOPS.glob("[!_]*.py"))
-    if not scripts:
-        raise UserError("the demo loops are not installed; reinstall forgemon with pip")
-    return {script.stem.replace("_", "-"): script for script in scripts}
+def listed() -> Iterator[str]:
+    """The demos by group: name, the symptom where it is called otherwise, and what it is."""
+    from forgemon.demos import GROUPS, demos, first_line, grouped, symptom_shown
 
-
-def first_line(script: Path) -> str:
-    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
-    return text.partition("\n")[0]
-
-
-def find_demo(name: str) -> Path:
-    script = demos().get(name.replace("_", "-").removesuffix(".py"))
-    if script is None:
-        raise UserError(f"there is no demo {name}; choose from: {', '.join(demos())}")
-    return script
+    scripts = demos()
+    width = max(map(len, scripts))
+    for group, names in grouped().items():
+        yield GROUPS[group]
+        for name in names:
+            symptom = symptom_shown(name)
+            shows = f" ({symptom})" if symptom not in (None, name) else ""
+            yield f"  {name:{width}}  {first_line(scripts[name])}{shows}"
+        yield ""
+    yield "`forgemon demo NAME` starts one, `forgemon symptoms ID` explains what it shows."
 
 
 def check_torch() -> None:

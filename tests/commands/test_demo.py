@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from forgemon.commands.demo import check_torch, demos, find_demo
+from forgemon.commands.demo import check_torch
+from forgemon.demos import GROUPS, demos, find_demo, grouped
 from forgemon.errors import UserError
 from tests.terminal import Terminal
 from tests.waiting import wait_for
@@ -40,23 +41,28 @@ def info(runs: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_list_names_each_demo_in_one_line() -> None:
+def test_list_names_each_demo_in_one_line_under_its_group() -> None:
     done = demo("--list")
     assert done.returncode == 0 and not done.stderr
-    lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(demos())
-    assert any("Nothing is wrong" in line for line in lines)
-    assert all(len(line) < 140 for line in lines)
+    blocks = [block.splitlines() for block in done.stdout.split("\n\n")][:-1]
+    assert [block[0] for block in blocks] == list(GROUPS.values())
+    assert [[line.split()[0] for line in block[1:]] for block in blocks] == list(grouped().values())
+    assert all("Nothing is wrong" in line for line in blocks[-1][1:])
+    assert max(len(line) for block in blocks for line in block) < 170
 
 
 def test_dashes_and_underscores_are_the_same() -> None:
     assert find_demo("goes-nan") == find_demo("goes_nan") == find_demo("goes_nan.py") == demos()["goes-nan"]
 
 
-def test_an_unknown_demo_names_the_known_ones() -> None:
+def test_a_demo_is_found_by_what_it_shows() -> None:
+    assert find_demo("loss-nonfinite") == demos()["goes-nan"]
+
+
+def test_an_unknown_demo_points_to_the_list() -> None:
     done = demo("explodes", "--headless")
     assert done.returncode == 2
-    assert done.stderr == f"forgemon: there is no demo explodes; choose from: {', '.join(demos())}\n"
+    assert done.stderr == "forgemon: there is no demo explodes; `forgemon demo --list` names them all, by group\n"
 
 
 def test_without_a_terminal_it_says_how_to_do_without() -> None:

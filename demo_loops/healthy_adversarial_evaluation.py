@@ -1,0 +1,85 @@
+"""A spiral classifier that is validated on points that were moved to mislead it. Nothing is wrong here.
+
+It looks like eval_with_grad.py: validation builds graphs. But torch.autograd.grad() goes back through each, to find the
+direction in which a small step of the point does most harm. What a person sees: a validation loss well above the training loss,
+since the points are harder, that falls with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+parser = argparse.ArgumentParser(description="Train a spiral classifier.")
+parser.add_argument("--epochs", type=int, default=120, help="one epoch is 100 steps")
+parser.add_argument("--seed", type=int, default=0)
+arguments = parser.parse_args()
+
+torch.manual_seed(arguments.seed)
+torch.set_num_threads(1)
+out = Path(tempfile.mkdtemp(prefix="healthy_adversarial_evaluation-"))
+print(f"checkpoints go to {out}", flush=True)
+
+
+def draw_spirals(count: int) -> TensorDataset:
+    """Points (count, 2) on three arms that wind around each other, a little blurred, and their arms (count,)."""
+    arm = torch.randint(3, (count,))
+    radius = torch.rand(count).sqrt()
+    angle = 5 * radius + arm * (2 * math.pi / 3)
+    points = 1.5 * torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+    return TensorDataset(points + 0.15 * torch.randn(count, 2), arm)
+
+
+train_loader = DataLoader(draw_spirals(12800), batch_size=128, shuffle=True)
+val_loader = DataLoader(draw_spirals(2000), batch_size=500)
+
+model = nn.Sequential(
+    nn.Linear(2, 128),
+    nn.BatchNorm1d(128),
+    nn.ReLU(),
+    nn.Linear(128, 128),
+    nn.ReLU(),
+    nn.Dropout(0.1),
+    nn.Linear(128, 3),
+)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+best_val_loss = math.inf
+for epoch in range(1, arguments.epochs + 1):
+    model.train()
+    train_loss = 0.0
+    for points, arm in train_loader:
+        optimizer.zero_grad()
+        loss = cross_entropy(model(points), arm)
+        loss.backward()
+        optimizer.step()
+        train_loss += loss.item() / len(train_loader)
+
+    model.eval()
+    val_loss = 0.0
+    for points, arm in val_loader:
+        points.requires_grad_()
+        (direction,) = torch.autograd.grad(cross_entropy(model(points), arm), points)
+        with torch.no_grad():
+            moved = points + 0.02 * direction.sign()
+            val_loss += cross_entropy(model(moved), arm).item() / len(val_loader)
+    print(f"epoch {epoch:3d}  train loss {train_loss:.4f}  val loss {val_loss:.4f}", flush=True)
+
+    if val_loss < best_val_loss:
+        best_val_loss = val_loss
+        checkpoint = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "epoch": epoch,
+            "val_loss": val_loss,
+        }
+        torch.save(checkpoint, out / "best.pt")
+
+print(f"done: best val loss {best_val_loss:.4f}, saved in {out / 'best.pt'}")
