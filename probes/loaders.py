@@ -172,7 +172,7 @@ class Loaders(Probe):
 
     def _hash(self, loader: WatchedLoader, data: Any) -> None:
         enough = {TRAINING: self._facts.training.full, VALIDATION: loader.validation.full}
-        if not loader.roles or not all(enough[role] for role in loader.roles):
+        if loader.chooses_batch() and not (loader.roles and all(enough[role] for role in loader.roles)):
             loader.wait(*hash_rows(data))
         loader.rows_seen += loader.batch_size
 

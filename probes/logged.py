@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .instruments import Instruments
     from .session import Session
 
+FIRST_LOOKS, STEPS_A_LOOK = 64, 4
+"""Variables are looked at before each of the first observed steps, then before one in four, and whenever a mode changes or a
+validation pass was seen."""
+
 MOST_DEEP = 3
 MOST_IN_ONE_CALL = 200
 
@@ -43,6 +47,9 @@ class Logged(Probe):
         self.series = AllSeries(session)
         self._kept = Kept(session, self.series)
         self._waiting = list(FUNCTIONS)
+        self._looks = 0
+        self._next_look = 0
+        "The step at which the variables are looked at next."
 
     def install(self, instruments: Instruments) -> None:
         self.late_modules(instruments)
@@ -101,10 +108,13 @@ class Logged(Probe):
 
     def step_begins(self, known: Known) -> None:
         step = known.steps + 1
-        if step > self.session.step_now():  # not for each of several optimizers
+        if step > self.session.step_now() and step >= self._next_look:  # not for each of several optimizers
+            self._looks += 1
+            self._next_look = step + (1 if self._looks < FIRST_LOOKS else STEPS_A_LOOK)
             self._kept.look(step)
 
     def mode_changed(self, root: Any, training: bool) -> None:
+        self._next_look = 0  # a result may come to stand in a variable at any step now
         if training:
             self._kept.look(self.session.step_now())
         else:
@@ -123,6 +133,7 @@ class Logged(Probe):
         self.series.backward_begins()
 
     def evaluation_batch(self, batch: Batch) -> None:
+        self._next_look = 0
         self.series.evaluation_batch(batch)
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:

@@ -12,6 +12,8 @@ from .sample_overlap import TrainingRows, ValidationRows
 from .where import Line
 
 MOST_WAITING = 1024
+FIRST_BATCHES = 64
+"""Of a loader: rows of all of them are hashed, later those of one in four."""
 
 
 class WatchedLoader:
@@ -34,6 +36,7 @@ class WatchedLoader:
         self.free: tuple[int, int] | None = None
         "Shared memory when it began."
         self.began = False
+        self._batches = 0
         self._rows_trained = 0
         self._waiting: list[tuple[int, int]] = []
         self._rows_waiting = 0
@@ -47,6 +50,11 @@ class WatchedLoader:
     def share_trained(self) -> float:
         """Share of its rows among which those hashed for training were chosen; 1 where their number is not known."""
         return min(1.0, self._rows_trained / self.rows_a_pass) if self.rows_a_pass else 1.0
+
+    def chooses_batch(self) -> bool:
+        """Whether rows of the next batch are to be hashed; scattered, so that another pass brings others."""
+        self._batches += 1
+        return self._batches <= FIRST_BATCHES or (self._batches * 0x9E3779B1 >> 16) & 3 == 0
 
     def wait(self, count: int, hashes: list[tuple[int, int]]) -> None:
         """Keep the hashes of a batch until it shows what the batch is for."""
