@@ -111,7 +111,7 @@ class Checklist:
             "no-grad-validation": _fault(found, "eval-with-grad") or self._no_grad(),
             "best-checkpoint": _fault(found, "best-checkpoint-not-saved") or self._best_checkpoint(),
             "loss-finite": _fault(found, "loss-nonfinite") or self._loss_finite(),
-            "data-apart": _fault(found, "val-uses-train-data") or self._data_apart(),
+            "data-apart": self._data_apart(found),
         }
         return tuple(Check(id_, question, *verdicts[id_]) for id_, question in QUESTIONS.items())
 
@@ -186,9 +186,13 @@ class Checklist:
             return "not visible", None, "no loss was seen"
         return "yes", self._finite.first_good, f"{self._finite.good} of {self._finite.good} losses seen were finite"
 
-    def _data_apart(self) -> Verdict:
+    def _data_apart(self, found: Mapping[str, Finding]) -> Verdict:
+        answer = _fault(found, "val-uses-train-data")
         if self._held_out is None:
-            return "not visible", None, "no validation pass was seen yet"
+            only = "no validation pass was seen yet" if answer is None else "only the training data were evaluated"
+            return "not visible", None, only
+        if answer is not None:
+            return answer
         since = self._signals.get("sample overlap")
         if since is None:
             return "not visible", None, "it could not be seen which samples the loaders read"

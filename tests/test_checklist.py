@@ -120,6 +120,8 @@ def test_data_are_apart_only_where_the_samples_were_seen() -> None:
     assert (found.answer, found.since_step) == ("yes", 150)
     found = checks(chunk(None, [SEEN, *passes, fact("val-uses-train-data", at_step=100)]))["data-apart"]
     assert (found.answer, found.since_step) == ("no", 100)
+    found = checks(chunk(None, [SEEN, fact("val-uses-train-data", loader=0)]))["data-apart"]
+    assert (found.answer, found.detail) == ("not visible", "only the training data were evaluated")
     found = checks(chunk(None, [SEEN, *passes, fact("val-uses-train-data", on_purpose=True)]))["data-apart"]
     assert found.answer == "yes"
 

@@ -50,9 +50,11 @@ class ValidationData(FactDetector):
         else:
             estimated = ", estimated from equal rows" if how == BY_VALUE else f" ({how})"
             said = f"The validation pass at step {seen.last_step} read what training reads: {overlap}{estimated}."
-        few = share < FEW
+        itself = whole(fact, "loader") is not None and whole(fact, "loader") == whole(fact, "training_loader")
+        if itself and not on_purpose:
+            said += " It is the training loader itself, and no other validation was seen: its result may be meant as a training loss."
         return Verdict(
-            "info" if on_purpose else "watch" if few else "alarm",
+            "info" if on_purpose else "watch" if itself or share < FEW else "alarm",
             said,
             "Two loaders that read no row in common; a dataset that makes new samples each time it is read.",
             evidence(fact, "loader", "training_loader", "how", "samples_in_common", "samples_checked", "share", "examples"),

@@ -71,6 +71,7 @@ NOT_CERTAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "in evaluation mode from the start": ("train-in-eval-mode", {"from_the_start": True}),
     "attached in mid-run": ("train-in-eval-mode", {"from_the_start": None}),
     "a list that may be a window": ("loss-graph-retained", {"alive": 83, "oldest_age_steps": 88}),
+    "the training loader itself": ("val-uses-train-data", {"loader": 0, "share": 1.0}),
     "a few samples in common": ("val-uses-train-data", {"share": 0.005}),
     "shared memory that is just enough": ("shm-too-small", {"free_bytes": 9 << 20}),
     "the run goes on": ("best-checkpoint-not-saved", {}),
