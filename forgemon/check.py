@@ -11,6 +11,7 @@ from forgemon.diagnosis import LEVEL_ORDER, Diagnosis
 from forgemon.findings import Finding, Level
 from forgemon.reader import RunReader, read_all
 from forgemon.report import Checked
+from forgemon.snapshot import Snapshot
 from forgemon.telemetry import Telemetry
 
 POLL_S = 0.3
@@ -37,9 +38,11 @@ class RunCheck:
         self._diagnosis.feed(chunk)
         self._telemetry.feed(chunk)
 
+    def snapshot(self) -> Snapshot:
+        return self._telemetry.snapshot(self._reader.info, self._reader.problems)
+
     def checked(self) -> Checked:
-        snapshot = self._telemetry.snapshot(self._reader.info, self._reader.problems)
-        return Checked(str(self.run), max(1, len(self._reader.ranks)), snapshot, self._diagnosis.report())
+        return Checked(str(self.run), max(1, len(self._reader.ranks)), self.snapshot(), self._diagnosis.report())
 
 
 def reached(findings: tuple[Finding, ...], level: Level) -> bool:

@@ -186,9 +186,9 @@ def print_bytes(data: bytes) -> bool:
     return True
 
 
-def await_note(journal: Path) -> None:
+def await_note(journal: Path, seconds: float = NOTE_S) -> None:
     """Wait a moment until the sidecar has written how the command ended."""
-    deadline = time.monotonic() + NOTE_S
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):  # a command that was quicker than the sidecar is up
             if b'"ended"' in journal.read_bytes():

@@ -22,12 +22,12 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 "Exit codes of a shell."
 
 
-def find_program(name: str) -> str:
-    """The file a shell would run. UserError with the shell's exit code when there is none."""
+def find_program(name: str, verb: str = "forgemon run") -> str:
+    """The file a shell would run. UserError with the shell's exit code when there is none. `verb`: what the user wrote."""
     found = shutil.which(name)
     if found:
         return found
-    hint = f"; for a Python script write: forgemon run -- python {name}" if name.endswith(".py") else ""
+    hint = f"; for a Python script write: {verb} -- python {name}" if name.endswith(".py") else ""
     beside = [name] if os.sep in name else [os.path.join(p, name) for p in os.get_exec_path()]
     if any(os.path.isfile(path) for path in beside):
         raise UserError(f"{name} is not executable{hint or f'; make it so with: chmod +x {name}'}", NOT_EXECUTABLE)

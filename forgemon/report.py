@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import click
 
 from forgemon.diagnosis import Report
 from forgemon.findings import Answer, Check, Finding, Level, Where
+from forgemon.loss_direction import LossDirection
 from forgemon.symptoms import UNKNOWN
 from forgemon.telemetry import Snapshot
 from probes.record import encode_json
@@ -24,6 +26,27 @@ ENDED_STATES = frozenset({"finished", "exception", "killed", "exited", "gone", "
 
 
 @dataclass(frozen=True)
+class Trial:
+    """How a run went that was started for so many steps (`forgemon check --steps`)."""
+
+    steps_wanted: int
+    steps_taken: int
+    stopped_with: str | None
+    "The signal that ended it in the end; None where it ended by itself."
+    exit_code: int | None
+    "None where it was stopped or died of a signal."
+    failed: bool
+    "The command failed by itself or stood still, whatever the findings are."
+    sentence: str
+    loss: LossDirection
+
+    def as_json(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "loss"} | {
+            "loss": asdict(self.loss)
+        }
+
+
+@dataclass(frozen=True)
 class Checked:
     """What was read of one run, and what is said about it."""
 
@@ -31,6 +54,7 @@ class Checked:
     rank_count: int
     snapshot: Snapshot
     report: Report
+    trial: Trial | None = None
 
     @property
     def ended(self) -> str | None:
@@ -68,6 +92,7 @@ def as_json(checked: Checked) -> dict[str, Any]:
             },
             "probe_cost": None if math.isnan(snapshot.probe_cost) else snapshot.probe_cost,
             "dropped_rows": snapshot.dropped_rows,
+            "trial": None if checked.trial is None else checked.trial.as_json(),
         }
     )
     return value
@@ -94,6 +119,10 @@ class _Lines:
 
     def report(self, checked: Checked) -> Iterator[str]:
         yield from self._header(checked)
+        if checked.trial is not None:
+            yield from _wrapped(checked.trial.sentence)
+            yield ""
+            yield from _wrapped(checked.trial.loss.sentence)
         for finding in checked.report.findings:
             if finding.symptom != "ended" or finding.level != "info":
                 yield ""
@@ -112,13 +141,17 @@ class _Lines:
         yield from _wrapped(checked.report.loop_note)
         yield from self._order_of_calls(checked.snapshot)
         yield from self._not_visible(checked.snapshot)
+        if checked.trial is not None:
+            yield ""
+            yield f"See it again: forgemon replay {printable(shlex.quote(checked.run))}"
 
     def _header(self, checked: Checked) -> Iterator[str]:
         snapshot = checked.snapshot
         yield self._style(printable(os.path.basename(os.path.normpath(checked.run))), bold=True)
         detail = f" ({printable(snapshot.state_detail)})" if snapshot.state_detail else ""
         ranks = f", {checked.rank_count} ranks" if checked.rank_count > 1 else ""
-        yield from _wrapped(f"{snapshot.step} steps{ranks}, {snapshot.state}{detail}")
+        if checked.trial is None or checked.trial.stopped_with is None:  # else its own sentence says how it ended
+            yield from _wrapped(f"{snapshot.step} steps{ranks}, {snapshot.state}{detail}")
         for problem in snapshot.problems:
             yield from _wrapped(f"log: {printable(problem)}")
 

@@ -38,6 +38,8 @@ class Ended:
         self._time = -math.inf
         self._exception: Event = {}
         self._end: Event = {}
+        self._stopping = math.inf
+        "When the first request of ours that it end was made."
 
     def feed(self, chunk: Chunk) -> None:
         if len(chunk.steps):
@@ -54,6 +56,8 @@ class Ended:
             self._state.add_machine(event)
             if event["kind"] == "ended":
                 self._end = event
+            elif event["kind"] == "stopping":
+                self._stopping = min(self._stopping, event["time"])
 
     def candidates(self) -> list[Candidate]:
         how, detail, _ = self._state.state(self._time, self._time)
@@ -61,13 +65,17 @@ class Ended:
             return []
         signal = text(self._end, "signal") if how == "killed" else ""
         interrupted = how == "exception" and text(self._exception, "type") == "KeyboardInterrupt"
-        asked = interrupted or signal in ASKED_TO_STOP
+        told = self._exception if how == "exception" and self._exception else self._end
+        stopped = how != "detached" and number(told, "time") >= self._stopping
+        asked = interrupted or signal in ASKED_TO_STOP or stopped
         where = where_of(self._exception) if how == "exception" else None
         evidence: dict[str, float | int | str] = {"how": how}
         if detail:
             evidence["message"] = detail
         if signal:
             evidence["signal"] = signal
+        if stopped:
+            evidence["asked_by"] = "forgemon check"
         code = number(self._end, "exit_code")
         if math.isfinite(code):
             evidence["exit_code"] = int(code)

@@ -62,7 +62,7 @@ def test_json_holds_everything_and_the_exit_code_says_alarm(faulty: Path) -> Non
     found = json.loads(done.stdout)
     assert found.keys() == {
         *("run", "rank_count", "steps", "ended", "findings", "checklist", "loop_note"),
-        *("signals", "best_checkpoint", "probe_cost", "dropped_rows"),
+        *("signals", "order_of_calls", "skipped_steps", "best_checkpoint", "probe_cost", "dropped_rows", "trial"),
     }
     assert (found["rank_count"], found["steps"], found["ended"], found["best_checkpoint"]) == (1, 20, "finished", None)
     alarm, end = found["findings"]
