@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import random
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -40,13 +41,20 @@ def main() -> None:
 
 def _judged(jobs: list[tuple[Configuration, int]], out: Path, options: argparse.Namespace) -> Iterator[Judged]:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        waiting = []
+        waiting: list[Future[Judged]] = []
         for count, done in enumerate(run_all(jobs, out, options.workers, options.budget), 1):
             waiting.append(pool.submit(judge, done))
             if sys.stderr.isatty() or count % 25 == 0:
                 print(f"{count} of {len(jobs)} run", file=sys.stderr, flush=True)
+            yield from _ended(waiting)
         for future in waiting:
             yield future.result()
+
+
+def _ended(waiting: list[Future[Judged]]) -> Iterator[Judged]:
+    """Those judged by now, so that an error in judging shows at once."""
+    while waiting and waiting[0].done():
+        yield waiting.pop(0).result()
 
 
 def _jobs(options: argparse.Namespace) -> list[tuple[Configuration, int]]:
@@ -58,7 +66,9 @@ def _jobs(options: argparse.Namespace) -> list[tuple[Configuration, int]]:
     # One seed of each first, so that a limit sees as many configurations as it can.
     most = max((len(c.seeds) for c in configurations), default=0)
     jobs = [(c, c.seeds[i]) for i in range(1 if options.quick else most) for c in configurations if i < len(c.seeds)]
-    return jobs[:: max(1, len(jobs) // options.limit)][: options.limit] if options.limit else jobs
+    jobs = jobs[:: max(1, len(jobs) // options.limit)][: options.limit] if options.limit else jobs
+    random.Random(0).shuffle(jobs)  # a run that is cut short has seen some of everything
+    return jobs
 
 
 def _options() -> argparse.Namespace:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from tests.accuracy.families import healthy_script
 from tests.accuracy.faults import FAULTS, Fault
@@ -29,6 +31,10 @@ class Configuration:
     def name(self) -> str:
         return self.setting.name if self.fault is None else f"{self.setting.name}@{self.fault.name}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process looks it up by its name: a fault is functions, which do not travel."""
+        return configuration_named, (self.name,)
+
     def source(self, seed: int) -> str:
         script = healthy_script(self.setting)
         if self.fault is not None:
@@ -49,6 +55,16 @@ def all_configurations() -> list[Configuration]:
     settings = [(setting, half_of(setting.name)) for setting in all_settings()]
     healthy = [Configuration(s, half, None, _seeds(s.name, HEALTHY_SEEDS)) for s, half in settings]
     return [*healthy, *(c for fault in FAULTS.values() for c in _of_fault(fault, settings))]
+
+
+@lru_cache
+def _by_name() -> dict[str, Configuration]:
+    return {configuration.name: configuration for configuration in all_configurations()}
+
+
+def configuration_named(name: str) -> Configuration:
+    """KeyError where there is none."""
+    return _by_name()[name]
 
 
 def _of_fault(fault: Fault, settings: list[tuple[Setting, str]]) -> list[Configuration]:

@@ -99,7 +99,9 @@ def _misses(runs: list[Judged]) -> list[str]:
 def _oddities(runs: list[Judged]) -> list[str]:
     """What is wrong with the harness itself."""
     lines: list[str] = []
-    lines += _named("healthy runs that do not learn", runs, lambda run: not run.fault and not run.learns)
+    lines += _named(
+        "healthy runs that do not learn", runs, lambda run: not (run.fault or run.learns or "fine-tuning" in run.name)
+    )
     lines += _named("runs that ended with an error", runs, lambda run: run.status != 0)
     lines += _named("runs with an error of the probes", runs, lambda run: bool(run.probe_errors))
     return lines + _named("faults that never showed", runs, lambda run: bool(run.fault) and run.visible is None)

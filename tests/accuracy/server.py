@@ -1,6 +1,6 @@
 """Runs scripts, each in a process of its own, forked from one that has loaded torch and done nothing else with it.
 
-A job is one JSON object a line on stdin: script, folder, limit_s, and config (that of probes/bootstrap.py, or null for a run
+A job is one JSON object a line on stdin: script, folder, limit_s of CPU time, and config (that of probes/bootstrap.py, or null for a run
 that nobody watches). One line {"status", "cpu_s"} answers it, the exit status of the process and its CPU time. null ends the
 server. The child is an ordinary process from then on: the probes start in it as in any other, and it ends by the interpreter's
 own end.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -45,7 +46,8 @@ def main() -> None:
 
 def _become(job: Job) -> None:
     """This process is the run from now on."""
-    signal.alarm(int(job["limit_s"]))
+    resource.setrlimit(resource.RLIMIT_CPU, (job["limit_s"], job["limit_s"]))
+    signal.alarm(20 * job["limit_s"])
     os.chdir(job["folder"])
     nothing, output = os.open(os.devnull, os.O_RDONLY), os.open("output.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(nothing, 0)

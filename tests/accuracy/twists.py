@@ -8,7 +8,8 @@ from tests.accuracy.script import Script
 
 
 def fine_tuning(script: Script) -> None:
-    """From weights that another run has brought to a low loss."""
+    """From weights that another run has brought to a low loss, on other samples of the same kind."""
+    script.parts["data"] = [*script.parts["data"], "train_x, train_y = draw(SAMPLES)"]
     script.parts["pretrained"] = ['model.load_state_dict(torch.load("pretrained.pt"))']
 
 

@@ -78,7 +78,7 @@ def _clip_after_step(script: Script) -> None:
 
 
 def _scaled(setting: Setting) -> Setting | None:
-    fits = setting.family in ("mlp", "cnn", "transformer")
+    fits = setting.family == "mlp" or (setting.family in ("cnn", "transformer") and setting.batch in (1, 8))
     return replace(plain(setting), amp="scaler", clip=True, accumulate=1) if fits else None
 
 
