@@ -24,12 +24,17 @@ class Absorption:
     takes: frozenset[str]
     precursors: bool = False
     "Whether it takes what came before it too (a climb before a NaN), and not only what came after (its consequences)."
+    whatever_cause: bool = False
+    "Whether it takes them though they name another cause: one thing that happened, seen from two sides."
 
 
 OVERSHOOT = frozenset(
     {"loss-nonfinite", "gradient-nonfinite", "loss-oscillates", "loss-climbs", "exploding-gradients", "gradient-spike"}
 )
 """What a step that is too large leads to."""
+
+GROWN = frozenset({"exploding-gradients", "weights-growing"})
+"""What a loss that climbs takes with it."""
 
 OF_ITS_OWN = frozenset({"nonfinite-input"})
 """Causes that no fault of the loop's order brings about."""
@@ -68,7 +73,11 @@ ABSORPTIONS: tuple[Absorption, ...] = (
         frozenset({"gradient-nonfinite", "loss-oscillates", "loss-climbs", "exploding-gradients", "gradient-spike"}),
         precursors=True,
     ),
+    Absorption("loss-nonfinite", GROWN, precursors=True, whatever_cause=True),
     Absorption("gradient-nonfinite", frozenset({"loss-oscillates", "loss-climbs", "exploding-gradients"}), precursors=True),
+    Absorption("loss-climbs", GROWN | {"gradient-spike"}, precursors=True, whatever_cause=True),
+    Absorption("loss-oscillates", GROWN | {"gradient-spike"}, precursors=True, whatever_cause=True),
+    Absorption("exploding-gradients", frozenset({"gradient-spike", "weights-growing"}), precursors=True, whatever_cause=True),
 )
 """In the order in which they are applied: structure before dynamics, the root before what follows from it."""
 
@@ -123,6 +132,7 @@ def _belongs(root: Candidate, other: Candidate, rule: Absorption) -> bool:
     # A curve's own verdict on the rate, or none at all, gives way; another cause that is known stays beside it.
     same_cause = root.cause == other.cause or UNKNOWN in (root.cause, other.cause)
     same_cause = same_cause or (root.cause == root.symptom and other.cause not in OF_ITS_OWN)
+    same_cause = same_cause or rule.whatever_cause
     after = other.last_step >= root.first_step and (root.stands or other.first_step <= root.last_step + SLACK_STEPS)
     return same_cause and (rule.precursors or after)
 

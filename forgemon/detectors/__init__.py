@@ -7,7 +7,9 @@ from forgemon.detectors.candidate import Detector
 from forgemon.detectors.checkpoint_facts import CheckpointFacts
 from forgemon.detectors.clip_place import ClipPlace
 from forgemon.detectors.ended import Ended
+from forgemon.detectors.exploding_gradients import ExplodingGradients
 from forgemon.detectors.gradient_nonfinite import GradientNonfinite
+from forgemon.detectors.gradient_spike import GradientSpike
 from forgemon.detectors.loss_nonfinite import LossNonfinite
 from forgemon.detectors.loss_trend import LossTrend
 from forgemon.detectors.losses_kept import LossesKept
@@ -18,6 +20,7 @@ from forgemon.detectors.stalled import Stalled
 from forgemon.detectors.train_val_divergence import TrainValDivergence
 from forgemon.detectors.unused_gradients import UnusedGradients
 from forgemon.detectors.validation_data import ValidationData
+from forgemon.detectors.weights_growing import WeightsGrowing
 
 DETECTORS: tuple[type[Detector], ...] = (
     MissingZeroGrad,
@@ -32,6 +35,9 @@ DETECTORS: tuple[type[Detector], ...] = (
     LossNonfinite,
     GradientNonfinite,
     LossTrend,
+    ExplodingGradients,
+    GradientSpike,
+    WeightsGrowing,
     TrainValDivergence,
     Stalled,
     Ended,

@@ -1,0 +1,223 @@
+"""gradient-spike: single gradient norms far outside their own recent range, and whether the loss followed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from forgemon.chunk import Chunk, Rows
+from forgemon.detectors.blocks import Floats, finite_median
+from forgemon.detectors.candidate import Candidate, figure
+from forgemon.detectors.norms import measured, norms_of
+from forgemon.detectors.update_ratios import UpdateRatios
+
+WINDOW = 200
+"""Rows before a block whose median and spread a row is compared with."""
+FEWEST = 100
+"""Of them that must be there: early norms change by themselves."""
+JUST_BEFORE = 50
+"""Rows before a row whose loss, rate and batch size it is compared with."""
+BLOCK = 25
+AFTER = 25
+"""Rows after a row that say whether it stood alone and whether the loss followed."""
+FEWEST_AFTER = 5
+MOST_BLOCKS = 4000
+"""Judged at once: bounds the memory of a fold over a million rows."""
+
+Z = 8.0
+"""Robust standard deviations of the log norm: z above 2.5 or 6 is what healthy runs do (measured: 140 and 19 of 144 of them)."""
+LEAST_SPREAD = 0.1
+"""Of the log norm: the steadiest norms vary by more than this sooner or later."""
+FACTOR = 5.0
+"""Times the median: below this no step is spoilt."""
+TAIL = 1.5
+"""Times the log distance from the median to the highest norm of the window must lie between that and the row: norms with heavy tails
+have shown before how far they go. Where tails fall as a power, one row in 100000 does this; a z of 10 alone, one in 2500."""
+ALONE = 0.5
+"""Share of the log distance that the norms after it must have come back: a level that changed for good is no spike."""
+LOSS_FOLLOWS = 1.5
+RATE_ROSE = 1.3
+FAST_UPDATES = 0.1
+"""Ratio of update to weight in the steps before: so much says that the steps were too large already."""
+WHOLE_BATCH = 0.5
+"""Share of the usual batch size: the small last batch of an epoch is noisier by itself."""
+
+
+@dataclass(frozen=True)
+class Spike:
+    row: int
+    "Its number among the rows with a norm."
+    step: int
+    norm: float
+    usual: float
+    z: float
+    loss: float
+    loss_before: float
+    loss_after: float
+    follows: bool
+    rate_rose: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The spikes so far. High norms soon after one are its aftermath."""
+
+    count: int = 0
+    first_step: int = -1
+    last_step: int = -1
+    last_row: int = -AFTER
+    gravest: Spike | None = None
+
+    def with_one(self, spike: Spike) -> Seen:
+        if spike.row < self.last_row + AFTER:
+            return replace(self, last_row=spike.row)
+        graver = self.gravest is None or (spike.follows, spike.z) > (self.gravest.follows, self.gravest.z)
+        first = self.first_step if self.count else spike.step
+        return Seen(self.count + 1, first, spike.step, spike.row, spike if graver else self.gravest)
+
+
+class GradientSpike:
+    """Statistical, on log norms before clipping. Off with several optimizers (GAN); steps that a GradScaler skipped have no row."""
+
+    symptoms: ClassVar[tuple[str, ...]] = ("gradient-spike",)
+
+    def __init__(self) -> None:
+        self._optimizers: set[int] = set()
+        self._kept: Rows | None = None
+        "The newest WINDOW judged rows and those that wait for the rows after them."
+        self._judged = 0
+        "Of the kept rows."
+        self._dropped = 0
+        "Rows before the kept ones."
+        self._seen = Seen()
+        self._ratios = UpdateRatios()
+
+    def feed(self, chunk: Chunk) -> None:
+        if len(self._optimizers) < 2:
+            self._optimizers.update(np.unique(chunk.steps["optimizer"]).tolist())
+        for updates in chunk.updates:
+            self._ratios.feed(updates)
+        rows = measured(chunk.steps)
+        if not len(rows):
+            return
+        kept = rows if self._kept is None else np.concatenate([self._kept, rows])
+        while (ready := (len(kept) - self._judged - AFTER) // BLOCK) > 0:
+            blocks = min(ready, MOST_BLOCKS)
+            for spike in spikes(kept, self._judged, blocks, self._dropped):
+                self._add(spike)
+            self._judged += blocks * BLOCK
+            drop = max(0, self._judged - WINDOW)
+            kept, self._judged, self._dropped = kept[drop:], self._judged - drop, self._dropped + drop
+        self._kept = kept.copy()
+
+    def _add(self, spike: Spike) -> None:
+        self._seen = self._seen.with_one(spike)
+
+    def candidates(self) -> list[Candidate]:
+        if len(self._optimizers) > 1 or self._kept is None:
+            return []
+        seen = self._seen
+        for spike in spikes(self._kept, self._judged, -(-(len(self._kept) - self._judged) // BLOCK), self._dropped):
+            seen = seen.with_one(spike)
+        return [] if seen.gravest is None else [_candidate(seen, seen.gravest, self._ratios)]
+
+
+def spikes(rows: Rows, start: int, blocks: int, dropped: int) -> list[Spike]:
+    """Those among the rows of so many blocks from `start` on; the rows before are what each block is compared with."""
+    if blocks <= 0:
+        return []
+    logs = np.log(norms_of(rows))
+    padded = np.concatenate([np.full(WINDOW, np.nan), logs])
+    before = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[start : start + blocks * BLOCK : BLOCK]
+    middle = finite_median(before)
+    spread = 1.4826 * finite_median(np.abs(before - middle[:, None]))
+    highest = np.max(np.where(np.isfinite(before), before, -np.inf), axis=1)
+    enough = np.isfinite(before).sum(axis=1) >= FEWEST
+    level = middle + np.maximum(Z * np.maximum(spread, LEAST_SPREAD), math.log(FACTOR))
+    level = np.where(enough, np.maximum(level, highest + TAIL * (highest - middle)), np.inf)
+    stop = min(len(rows), start + blocks * BLOCK)
+    of_block = (np.arange(start, stop) - start) // BLOCK
+    found = np.flatnonzero(logs[start:stop] > level[of_block]) + start
+    judged = []
+    for place in found.tolist():
+        block = (place - start) // BLOCK
+        spike = _judge(rows, logs, place, float(middle[block]), float(max(spread[block], LEAST_SPREAD)))
+        if spike is not None:
+            judged.append(replace(spike, row=dropped + place))
+    return judged
+
+
+def _judge(rows: Rows, logs: Floats, place: int, middle: float, spread: float) -> Spike | None:
+    """None where it did not stand alone, or nothing says so yet."""
+    after, before = rows[place + 1 : place + 1 + AFTER], rows[max(0, place - JUST_BEFORE) : place]
+    later = logs[place + 1 : place + 1 + AFTER]
+    if len(after) < FEWEST_AFTER or float(np.median(later)) > logs[place] - ALONE * (logs[place] - middle):
+        return None
+    sizes = before["batch_size"][np.isfinite(before["batch_size"])]
+    if len(sizes) and rows["batch_size"][place] < WHOLE_BATCH * np.median(sizes):
+        return None
+    loss_before, loss_after = _losses(before), _losses(after[2:])
+    follows = (
+        len(loss_before) >= JUST_BEFORE // 2
+        and len(loss_after) >= AFTER // 2
+        and bool(loss_before.min() > 0)
+        and bool(np.median(loss_after) > LOSS_FOLLOWS * np.median(loss_before))
+        and bool(np.median(loss_after) > loss_before.max())
+    )
+    rates = before["learning_rate"][np.isfinite(before["learning_rate"])]
+    rose = bool(len(rates) and rows["learning_rate"][place] > RATE_ROSE * rates.min())
+    return Spike(
+        row=place,
+        step=int(rows["step"][place]),
+        norm=math.exp(logs[place]),
+        usual=math.exp(middle),
+        z=float(logs[place] - middle) / spread,
+        loss=float(rows["loss"][place]),
+        loss_before=float(np.median(loss_before)) if len(loss_before) else math.nan,
+        loss_after=float(np.median(loss_after)) if len(loss_after) else math.nan,
+        follows=follows,
+        rate_rose=rose,
+    )
+
+
+def _losses(rows: Rows) -> Floats:
+    loss: Floats = rows["loss"].astype(np.float64)
+    return loss[np.isfinite(loss)]
+
+
+def _candidate(seen: Seen, spike: Spike, ratios: UpdateRatios) -> Candidate:
+    count, too_fast = seen.count, ratios.highest_before(spike.step) > FAST_UPDATES
+    cause = "learning-rate-too-high" if too_fast or spike.rate_rose else "bad-batch"
+    text = f"At step {spike.step} the gradient norm was {figure(spike.norm)}, {figure(spike.norm / spike.usual)} times its median of "
+    text += f"{figure(spike.usual)} over the {WINDOW} rows before ({figure(spike.z)} robust standard deviations), and was back after it"
+    if spike.follows:
+        text += f"; the loss went from {figure(spike.loss_before)} to {figure(spike.loss_after)} and stayed there"
+    elif math.isfinite(spike.loss_after):
+        text += f"; the loss did not follow ({figure(spike.loss_before)} before, {figure(spike.loss_after)} after)"
+    others = f" {count} such steps were seen." if count > 1 else ""
+    evidence: dict[str, float | int | str] = {
+        "step": spike.step,
+        "gradient_norm": spike.norm,
+        "usual_gradient_norm": spike.usual,
+        "robust_z": spike.z,
+        "spikes": count,
+    }
+    for name, value in (("loss", spike.loss), ("loss_before", spike.loss_before), ("loss_after", spike.loss_after)):
+        if math.isfinite(value):
+            evidence[name] = value
+    return Candidate(
+        symptom="gradient-spike",
+        cause=cause,
+        level="alarm" if spike.follows else "watch",
+        first_step=seen.first_step,
+        last_step=seen.last_step,
+        summary=f"{text}.{others}",
+        refute="The same batch without such a gradient: then it was the weights of that moment and not the batch."
+        if cause == "bad-batch"
+        else "The same spikes with a tenth of the learning rate: then the data make them.",
+        evidence=evidence,
+        stands=False,
+    )
