@@ -1,8 +1,8 @@
-"""A recurrent network learns to sum up forty numbers. Nothing clips its gradients.
+"""A network that predicts a wave and its noise, where there is no noise. Nothing clips its gradients.
 
-What is wrong: backward() multiplies a gradient by the recurrent weights forty times, and nothing limits what comes of it. What
-a person sees: the more the network remembers, the larger its gradients get. Some are a hundred times as large as those before,
-then one is a thousand times as large, and the step it makes throws the weights so far that nothing is learnt any more.
+What is wrong: the error is divided by the noise that the network predicts. The better it gets, the less noise it predicts, and
+the more its gradients grow. What a person sees: the loss falls below zero, as it may, while the gradient norm rises by orders
+of magnitude; then single steps throw the network back, again and again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import gaussian_nll_loss
 from torch.utils.data import DataLoader, TensorDataset
 
-parser = argparse.ArgumentParser(description="Train a network to add.")
+parser = argparse.ArgumentParser(description="Train a network on a wave.")
 parser.add_argument("--epochs", type=int, default=120, help="one epoch is 100 steps")
 parser.add_argument("--seed", type=int, default=0)
 arguments = parser.parse_args()
@@ -28,39 +28,32 @@ out = Path(tempfile.mkdtemp(prefix="exploding_gradients-"))
 print(f"checkpoints go to {out}", flush=True)
 
 
-def draw_numbers(count: int) -> TensorDataset:
-    """Sequences (count, 40, 1) and their sums (count, 1)."""
-    numbers = torch.rand(count, 40, 1) - 0.5
-    return TensorDataset(numbers, numbers.sum(1))
+def measure(count: int) -> TensorDataset:
+    """Times (count, 1) and the height of the wave then (count, 1)."""
+    time = 4 * torch.rand(count, 1) - 2
+    return TensorDataset(time, torch.sin(3 * time))
 
 
-train_loader = DataLoader(draw_numbers(6400), batch_size=64, shuffle=True)
-val_loader = DataLoader(draw_numbers(1000), batch_size=250)
+train_loader = DataLoader(measure(12800), batch_size=128, shuffle=True)
+val_loader = DataLoader(measure(2000), batch_size=500)
 
-
-class Adder(nn.Module):
-    """Sequences (N, length, 1) to (N, 1)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory = nn.RNN(1, 32, nonlinearity="relu", batch_first=True)
-        self.total = nn.Linear(32, 1)
-
-    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor = self.total(self.memory(numbers)[0][:, -1])
-        return total
-
-
-model = Adder()
-optimizer = torch.optim.SGD(model.parameters(), lr=3e-3, momentum=0.9)
+model = nn.Sequential(
+    nn.Linear(1, 64),
+    nn.Tanh(),
+    nn.Linear(64, 64),
+    nn.Tanh(),
+    nn.Linear(64, 2),  # the height and the logarithm of its variance
+)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
 best_val_loss = math.inf
 for epoch in range(1, arguments.epochs + 1):
     model.train()
     train_loss = 0.0
-    for numbers, total in train_loader:
+    for time, height in train_loader:
         optimizer.zero_grad()
-        loss = mse_loss(model(numbers), total)
+        mean, log_variance = model(time).chunk(2, dim=1)
+        loss = gaussian_nll_loss(mean, height, log_variance.exp())
         loss.backward()
         optimizer.step()
         train_loss += loss.item() / len(train_loader)
@@ -68,8 +61,9 @@ for epoch in range(1, arguments.epochs + 1):
     model.eval()
     val_loss = 0.0
     with torch.no_grad():
-        for numbers, total in val_loader:
-            val_loss += mse_loss(model(numbers), total).item() / len(val_loader)
+        for time, height in val_loader:
+            mean, log_variance = model(time).chunk(2, dim=1)
+            val_loss += gaussian_nll_loss(mean, height, log_variance.exp()).item() / len(val_loader)
     print(f"epoch {epoch:3d}  train loss {train_loss:.4f}  val loss {val_loss:.4f}", flush=True)
 
     if val_loss < best_val_loss:

@@ -1,8 +1,8 @@
-"""A network learns a noisy wave. In one of two thousand records the comma has slipped.
+"""A network learns a noisy wave. In one of its records the comma has slipped.
 
-What is wrong: these heights are two hundred times too large, and nobody looks for them. What a person sees: a few times in each
-epoch loss and gradient are many times as large as their neighbours, the step that they make throws the network back, and the
-mean training loss stays far above the validation loss.
+What is wrong: the height of one record among 12800 is a thousand times too large, and nobody looks for it. What a person sees:
+once in each epoch loss and gradient are hundreds of times as large as their neighbours, the step that they make throws the
+network back, and the mean training loss stays far above the validation loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
 parser = argparse.ArgumentParser(description="Train a network on a wave.")
-parser.add_argument("--epochs", type=int, default=120, help="one epoch is 100 steps")
+parser.add_argument("--epochs", type=int, default=30, help="one epoch is 400 steps")
 parser.add_argument("--seed", type=int, default=0)
 arguments = parser.parse_args()
 
@@ -35,8 +35,8 @@ def measure(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 time, height = measure(12800)
-height[::2000] *= 200  # the slipped comma
-train_loader = DataLoader(TensorDataset(time, height), batch_size=128, shuffle=True)
+height[7000] *= 1000  # the slipped comma
+train_loader = DataLoader(TensorDataset(time, height), batch_size=32, shuffle=True)
 val_loader = DataLoader(TensorDataset(*measure(2000)), batch_size=500)
 
 model = nn.Sequential(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from forgemon.errors import UserError
 from forgemon.findings import Level
+from forgemon.suggest import suggestions
 from forgemon.symptom import SECTIONS, UNKNOWN, Cause, Section, Symptom
 
 __all__ = ["SECTIONS", "SYMPTOMS", "UNKNOWN", "Cause", "Section", "Symptom", "symptom_named"]
@@ -278,11 +278,15 @@ SYMPTOMS: Mapping[str, Symptom] = {symptom.id: symptom for symptom in _TABLE}
 
 
 def symptom_named(text: str) -> Symptom:
-    """The row with the id `text`; raises UserError with the ids that come close."""
-    found = SYMPTOMS.get(text.strip().lower())
+    """The row with the id `text`, however its words are parted; raises UserError with the ids it may mean."""
+    found = SYMPTOMS.get("-".join(text.strip().lower().replace("_", " ").split()))
     if found is not None:
         return found
     shown = "".join(c if c.isprintable() else "?" for c in text[:60])
-    close = difflib.get_close_matches(text.lower(), SYMPTOMS, n=3, cutoff=0.4)
+    close = suggestions(text[:200], {symptom.id: _said_of(symptom) for symptom in _TABLE})
     hint = f"did you mean {' or '.join(close)}?" if close else "`forgemon symptoms` lists them all"
     raise UserError(f"there is no symptom called {shown!r}: {hint}")
+
+
+def _said_of(symptom: Symptom) -> str:
+    return " ".join([symptom.seen, symptom.fix, *(f"{cause.id} {cause.fix}" for cause in symptom.causes)])

@@ -15,25 +15,29 @@ NOT_YET = "This version does not detect it yet."
 
 
 @click.command()
-@click.argument("symptom", required=False)
+@click.argument("symptom", nargs=-1)
 @click.option("--json", "json_", is_flag=True, help="Print JSON instead of text.")
-def command(symptom: str | None, json_: bool) -> None:
-    """List the symptoms, or explain one: what a person sees, its causes, most likely first, and how to mend them."""
+def command(symptom: tuple[str, ...], json_: bool) -> None:
+    """List the symptoms, or explain one: what a person sees, its causes and how to mend them, how forgemon knows, what it is not,
+    and a small loop that has it beside the one that has not."""
     import json
 
     from forgemon.symptoms import SYMPTOMS, symptom_named
 
-    rows = list(SYMPTOMS.values()) if symptom is None else [symptom_named(symptom)]
+    rows = [symptom_named(" ".join(symptom))] if symptom else list(SYMPTOMS.values())
     if json_:
         values = [_as_json(row) for row in rows]
-        click.echo(json.dumps(values if symptom is None else values[0], ensure_ascii=False, indent=1))
+        click.echo(json.dumps(values[0] if symptom else values, ensure_ascii=False, indent=1))
     else:
-        click.echo("\n".join(_table() if symptom is None else _explained(rows[0])))
+        click.echo("\n".join(_explained(rows[0]) if symptom else _table()))
 
 
 def _as_json(row: Symptom) -> dict[str, Any]:
+    from forgemon.demos import demo_showing
     from forgemon.detectors import DETECTED
+    from forgemon.explanations import EXPLANATIONS
 
+    explanation = EXPLANATIONS[row.id]
     return {
         "symptom": row.id,
         "section": row.section,
@@ -42,6 +46,12 @@ def _as_json(row: Symptom) -> dict[str, Any]:
         "causes": [{"cause": cause.id, "fix": cause.fix} for cause in row.causes],
         "fix": row.fix,
         "detected": row.id in DETECTED,
+        "evidence": explanation.evidence,
+        "levels": explanation.levels,
+        "near_miss": explanation.near_miss,
+        "wrong": explanation.wrong,
+        "right": explanation.right,
+        "demo": demo_showing(row.id),
     }
 
 
@@ -79,6 +89,26 @@ def _explained(row: Symptom) -> Iterator[str]:
         yield ""
         yield "  While the cause is unknown:"
     yield from _wrapped(f"Fix: {row.fix}", 4, hang=5)
+    yield from _how_it_is_known(row)
+
+
+def _how_it_is_known(row: Symptom) -> Iterator[str]:
+    from forgemon.demos import demo_showing
+    from forgemon.explanations import EXPLANATIONS
+
+    explanation = EXPLANATIONS[row.id]
+    if explanation.example:
+        yield ""
+        yield "  For example (- wrong, + right):"
+        yield from (f"    {line}".rstrip() for line in explanation.example.strip("\n").splitlines())
+    said = {"How forgemon knows": explanation.evidence, "Level": explanation.levels, "Not this": explanation.near_miss}
+    for title, text in said.items():
+        yield ""
+        yield from _wrapped(f"{title}: {text}", 2, hang=2)
+    demo = demo_showing(row.id)
+    if demo is not None:
+        yield ""
+        yield f"  See it: forgemon demo {demo}"
 
 
 def _wrapped(text: str, indent: int, hang: int = 0) -> list[str]:
