@@ -174,6 +174,9 @@ def runs(draw: st.DrawFn) -> Chunk:
         learning_rate=np.exp(-np.arange(count) * draw(st.sampled_from([0.0, 0.01]))),
         training=np.where(holes[3], NAN, 1),
         micro_batches=draw(st.sampled_from([1, 4, NAN])),
+        forward_s=0.0002 * np.arange(count),
+        backward_s=0.001,
+        optimizer_s=0.001,
     )
     rows["time"] += np.where(chance.random(count) < 0.01, 50.0, 0.0)
     table = np.repeat(norm[:, None], 3, axis=1) * (np.arange(count)[:, None] < draw(st.integers(0, 500)))
