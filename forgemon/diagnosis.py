@@ -9,7 +9,7 @@ from forgemon.checklist import Checklist
 from forgemon.chunk import Chunk
 from forgemon.detectors import DETECTORS
 from forgemon.detectors.candidate import Candidate
-from forgemon.findings import Check, Finding
+from forgemon.findings import Check, Finding, NoteAnswer
 from forgemon.loop_note import LoopNote
 from forgemon.symptoms import SYMPTOMS, UNKNOWN
 
@@ -93,6 +93,8 @@ class Report:
     "Alarms first, each level by first step."
     checklist: tuple[Check, ...]
     loop_note: str
+    "The texts of `note`, one after the other."
+    note: tuple[NoteAnswer, ...] = ()
 
 
 class Diagnosis:
@@ -112,7 +114,9 @@ class Diagnosis:
     def report(self) -> Report:
         seen = [candidate for detector in self._detectors for candidate in detector.candidates()]
         findings = tuple(sorted(map(_finding, compose(seen)), key=lambda f: (LEVEL_ORDER[f.level], f.first_step)))
-        return Report(findings, self._checklist.checks(findings), self._loop_note.text(findings))
+        note = self._loop_note.answers(findings)
+        said = " ".join(answer.text for answer in note) or "No optimizer step was seen."
+        return Report(findings, self._checklist.checks(findings), said, note)
 
 
 def compose(candidates: list[Candidate]) -> list[Candidate]:
@@ -160,4 +164,5 @@ def _finding(candidate: Candidate) -> Finding:
         refute=candidate.refute,
         where=candidate.where,
         fix=SYMPTOMS[candidate.symptom].fix_for(candidate.cause),
+        stands=candidate.stands,
     )

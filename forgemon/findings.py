@@ -49,6 +49,8 @@ class Finding:
     "What would show this finding to be wrong."
     where: Where | None
     fix: str
+    stands: bool = True
+    "False once later rows showed that it is over: it stood until `last_step`."
 
     def as_json(self) -> dict[str, Any]:
         where = self.where
@@ -58,6 +60,7 @@ class Finding:
             "level": self.level,
             "first_step": self.first_step,
             "last_step": self.last_step,
+            "stands": self.stands,
             "summary": self.summary,
             "evidence": dict(self.evidence),
             "refute": self.refute,
@@ -86,3 +89,18 @@ class Check:
     "Step since which the answer is known."
     detail: str
     "Why, in a few words: the finding's summary for a no, what is missing for a not visible."
+
+
+@dataclass(frozen=True)
+class NoteAnswer:
+    """One answer of the loop note, in words and in numbers."""
+
+    id: str
+    label: str
+    "A word or two before it."
+    text: str
+    facts: Mapping[str, float | int | str | None]
+    "What the text rests on, by name; empty where that is not visible."
+
+    def as_json(self) -> dict[str, Any]:
+        return {"text": self.text, **self.facts}

@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -15,11 +15,13 @@ import click
 from forgemon.diagnosis import Report
 from forgemon.findings import Answer, Check, Finding, Level, Where
 from forgemon.loss_direction import LossDirection
-from forgemon.symptoms import UNKNOWN
+from forgemon.symptoms import SYMPTOMS, UNKNOWN
 from forgemon.telemetry import Snapshot
 from probes.record import encode_json
 
 WIDTH = 80
+MOST_HIDDEN = 12
+"""Signals that are named when they were not visible."""
 LEVEL_COLOURS: Mapping[Level, str] = {"alarm": "red", "watch": "yellow", "info": "blue"}
 ANSWER_COLOURS: Mapping[Answer, str] = {"yes": "green", "no": "red", "not visible": "bright_black"}
 ENDED_STATES = frozenset({"finished", "exception", "killed", "exited", "gone", "detached"})
@@ -78,6 +80,7 @@ def as_json(checked: Checked) -> dict[str, Any]:
                 for c in checked.report.checklist
             ],
             "loop_note": checked.report.loop_note,
+            "loop_note_answers": {answer.id: answer.as_json() for answer in checked.report.note},
             "signals": dict(snapshot.signals),
             "order_of_calls": list(snapshot.calls),
             "skipped_steps": snapshot.skipped_steps,
@@ -136,9 +139,14 @@ class _Lines:
         yield ""
         yield self._style("Can this loop be trusted?", bold=True)
         for check in checked.report.checklist:
-            yield from self._check(check)
+            yield from self._check(check, checked.report.findings)
         yield ""
-        yield from _wrapped(checked.report.loop_note)
+        yield self._style("The run as a whole", bold=True)
+        for answer in checked.report.note:
+            known = answer.facts.get("answer")
+            yield from _hung(f"  {answer.label:15}  ", f"{known}: {answer.text}" if known else answer.text)
+        if not checked.report.note:
+            yield from _wrapped(checked.report.loop_note, 2)
         yield from self._order_of_calls(checked.snapshot)
         yield from self._not_visible(checked.snapshot)
         if checked.trial is not None:
@@ -158,16 +166,20 @@ class _Lines:
     def finding(self, finding: Finding) -> Iterator[str]:
         level = self._style(f"{finding.level.upper():5}", fg=LEVEL_COLOURS[finding.level], bold=True)
         cause = "" if finding.cause in (finding.symptom, UNKNOWN) else f": {finding.cause}"
-        steps = f"step {finding.first_step}"
-        if finding.last_step > finding.first_step:
-            steps = f"steps {finding.first_step} to {finding.last_step}"
-        yield f"{level}  {self._style(finding.symptom + cause, bold=True)}  ({steps})"
+        title, when = f"{level}  {self._style(finding.symptom + cause, bold=True)}", _when(finding)
+        fits = 9 + len(finding.symptom + cause + when) <= WIDTH
+        yield f"{title}  {when}" if fits else title
+        if not fits:
+            yield f"       {when}"
         yield from _wrapped(finding.summary, 7)
         if finding.where is not None:
             yield from self._source(finding.where)
         yield from _wrapped(f"Fix: {finding.fix}", 7, hang=5)
         if finding.level != "info":
             yield from _wrapped(f"Refuted by: {finding.refute}", 7, hang=12)
+        taken = [name for name in finding.evidence if name in SYMPTOMS]
+        if taken:
+            yield from _wrapped(f"Explains too: {', '.join(taken)}.", 7, hang=14)
 
     def _source(self, where: Where) -> Iterator[str]:
         inside = f" in {printable(where.function)}" if where.function else ""
@@ -177,30 +189,49 @@ class _Lines:
             text = f"     {'>' if marked else ' '} {number:>5} | {printable(line.expandtabs(4).rstrip())}"
             yield self._style(text, bold=True) if marked else text.rstrip()
 
-    def _check(self, check: Check) -> Iterator[str]:
+    def _check(self, check: Check, findings: Sequence[Finding]) -> Iterator[str]:
         answer = self._style(f"{check.answer:11}", fg=ANSWER_COLOURS[check.answer])
-        since = f" since step {check.since_step}" if check.since_step is not None else ""
-        yield f"  {answer}  {check.question}{since}"
+        since = f"since step {check.since_step}" if check.since_step is not None else ""
+        line = f"{check.question} {since}".rstrip()
+        fits = 15 + len(line) <= WIDTH
+        yield f"  {answer}  {line if fits else check.question}"
+        told = next((f.symptom for f in findings if check.answer == "no" and check.detail == f.summary), None)
+        said = f"see {told} above" if told else _short(check.detail)
         if check.answer != "yes" or check.id == "best-checkpoint":
-            yield from _wrapped(_short(check.detail), 15)
+            yield from _wrapped(": ".join(part for part in ("" if fits else since, said) if part), 15)
 
     def _order_of_calls(self, snapshot: Snapshot) -> Iterator[str]:
         if snapshot.calls:
-            yield from _wrapped(f"A step of this loop: {', '.join(snapshot.calls)}.")
+            yield from _hung("  a step           ", ", ".join(snapshot.calls))
         if snapshot.skipped_steps:
-            yield from _wrapped(f"Steps skipped by a GradScaler: {snapshot.skipped_steps}.")
+            yield from _hung("  skipped steps    ", f"{snapshot.skipped_steps}, by a GradScaler")
 
     def _not_visible(self, snapshot: Snapshot) -> Iterator[str]:
         hidden = sorted(name for name, state in snapshot.signals.items() if state != "seen")
         if hidden:
-            yield from _wrapped(f"Not visible in this run: {printable(', '.join(hidden))}.")
+            more = f" and {len(hidden) - MOST_HIDDEN} more (--json has all)" if len(hidden) > MOST_HIDDEN else ""
+            yield from _hung("  not visible      ", f"{', '.join(hidden[:MOST_HIDDEN])}{more}")
         if snapshot.dropped_rows:
-            yield from _wrapped(f"Rows lost to a slow or full disk: {snapshot.dropped_rows}.")
+            yield from _hung("  rows lost        ", f"{snapshot.dropped_rows}, to a slow or full disk")
 
 
 def printable(text: str) -> str:
     """Control characters of a log, which anyone may have written, as `?`: they must not reach a terminal."""
     return "".join(c if c.isprintable() or c == " " else "?" for c in text)
+
+
+def _when(finding: Finding) -> str:
+    """Since when it stands, or from when until when it stood."""
+    first, last = finding.first_step, finding.last_step
+    if not finding.stands:
+        return f"(steps {first} to {last}, no longer)" if last > first else f"(step {first}, no longer)"
+    return f"(since step {first}, last seen at step {last})" if last > first else f"(step {first})"
+
+
+def _hung(label: str, text: str) -> list[str]:
+    """The text filled to the width beside its label."""
+    lines = _wrapped(text, len(label))
+    return [label + lines[0][len(label) :], *lines[1:]] if lines else []
 
 
 def _short(text: str, most: int = 160) -> str:

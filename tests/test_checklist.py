@@ -1,4 +1,4 @@
-"""The checklist and the loop note: yes, no or not visible from what was seen, never a guess."""
+"""The checklist: yes, no or not visible from what was seen, never a guess."""
 
 from __future__ import annotations
 
@@ -135,17 +135,3 @@ def test_a_best_result_newer_than_any_checkpoint_may_still_be_saved() -> None:
 def test_passes_over_training_data_are_no_validation() -> None:
     found = checks(chunk(None, evaluations([1.0], training=True, metric="cross_entropy (training data)")))
     assert found["eval-mode"].answer == "not visible"
-
-
-def test_the_loop_note_of_a_healthy_run() -> None:
-    note = report_of(healthy()).loop_note
-    assert note == (
-        "Best cross_entropy: 0.8 at step 300, saved in /out/3.pt. Training loss went from 1.94 to 0.56 (medians of the first "
-        "and last rows), validation from 1.5 to 0.8 (its best yet). No failure pattern appeared in what could be seen."
-    )
-
-
-def test_the_loop_note_of_an_overfit_run_trusts_the_loop_but_not_the_result() -> None:
-    values = [2.0, 1.0, 0.8, *np.linspace(0.9, 2, 10)]
-    note = report_of(chunk(step_rows([1.0] * 9), evaluations(values, np.linspace(2, 0.1, 13)))).loop_note
-    assert "First failure pattern: train-val-divergence (overfitting), since step 300. The loop itself ran in order" in note

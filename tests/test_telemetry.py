@@ -211,7 +211,7 @@ def test_the_order_of_calls_and_skipped_steps_of_the_newest_row() -> None:
 
     assert snapshot.calls == ("forward", "call 1") and snapshot.skipped_steps == 3
     text = as_text(Checked("run", 1, snapshot, Report((), (), "")), colour=False)
-    assert "A step of this loop: forward, call 1." in text and "Steps skipped by a GradScaler: 3." in text
+    assert "a step           forward, call 1" in text and "skipped steps    3, by a GradScaler" in text
 
 
 @settings(max_examples=25, deadline=None)

@@ -61,13 +61,17 @@ def test_json_holds_everything_and_the_exit_code_says_alarm(faulty: Path) -> Non
     assert (done.returncode, done.stderr) == (1, "")
     found = json.loads(done.stdout)
     assert found.keys() == {
-        *("run", "rank_count", "steps", "ended", "findings", "checklist", "loop_note"),
+        *("run", "rank_count", "steps", "ended", "findings", "checklist", "loop_note", "loop_note_answers"),
         *("signals", "order_of_calls", "skipped_steps", "best_checkpoint", "probe_cost", "dropped_rows", "trial"),
     }
     assert (found["rank_count"], found["steps"], found["ended"], found["best_checkpoint"]) == (1, 20, "finished", None)
     alarm, end = found["findings"]
     assert (alarm["symptom"], alarm["level"], alarm["first_step"], alarm["last_step"]) == ("missing-zero-grad", "alarm", 2, 20)
+    assert alarm["stands"] is True
     assert alarm["where"]["location"] == "/home/ada/train.py:42"
+    first_failure = found["loop_note_answers"]["first_failure"]
+    assert (first_failure["symptom"], first_failure["first_step"]) == ("missing-zero-grad", 2)
+    assert found["loop_note_answers"]["stable"]["answer"] == "no"
     assert alarm["fix"].startswith("Call optimizer.zero_grad()")
     assert (end["symptom"], end["cause"], end["level"]) == ("ended", "finished", "info")
     assert found["signals"]["gradient clipping"] == "not visible"
@@ -78,9 +82,14 @@ def test_text_through_a_pipe_is_plain_and_marks_the_line(faulty: Path) -> None:
     done = forgemon("check", faulty)
     assert done.returncode == 1
     assert "\x1b" not in done.stdout
-    assert "ALARM  missing-zero-grad  (steps 2 to 20)" in done.stdout
+    assert "ALARM  missing-zero-grad  (since step 2, last seen at step 20)" in done.stdout
     assert "     >    42 | loss.backward()?[31m" in done.stdout.splitlines()
     assert "Fix: Call optimizer.zero_grad()" in done.stdout
+    assert (
+        "  no           Are gradients zeroed at the right time? since step 2\n               see missing-zero-grad above\n"
+        in done.stdout
+    )
+    assert "\n  stable enough    no: The loop is not stable enough to trust" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if "|" not in line and "/" not in line) <= 80
 
 
