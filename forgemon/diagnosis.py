@@ -47,6 +47,7 @@ ABSORPTIONS: tuple[Absorption, ...] = (
                 "loss-nonfinite",
                 "gradient-nonfinite",
                 "loss-stuck",
+                "vanishing-gradients",
                 "loss-oscillates",
                 "loss-climbs",
                 "train-val-divergence",
@@ -63,11 +64,17 @@ ABSORPTIONS: tuple[Absorption, ...] = (
     Absorption("clip-scaled-gradients", frozenset({"loss-stuck"})),
     Absorption("clip-before-backward", frozenset({"exploding-gradients", "gradient-spike"})),
     Absorption("clip-after-step", frozenset({"exploding-gradients", "gradient-spike"})),
-    Absorption("accumulation-not-scaled", OVERSHOOT),
+    Absorption("accumulation-not-scaled", OVERSHOOT | {"loss-stuck", "vanishing-gradients"}),
     Absorption("softmax-before-cross-entropy", frozenset({"loss-stuck", "vanishing-gradients"})),
     Absorption("eval-in-train-mode", frozenset({"val-at-chance"})),
     Absorption("train-in-eval-mode", frozenset({"loss-climbs"})),
     Absorption("loss-graph-retained", frozenset({"memory-growing"}), precursors=True),
+    Absorption("vanishing-gradients", frozenset({"loss-stuck"})),
+    Absorption(
+        "loss-stuck",
+        frozenset({"loss-oscillates", "loss-climbs", "exploding-gradients", "gradient-spike"}),
+        precursors=True,
+    ),
     Absorption(
         "loss-nonfinite",
         frozenset({"gradient-nonfinite", "loss-oscillates", "loss-climbs", "exploding-gradients", "gradient-spike"}),
@@ -134,7 +141,7 @@ def compose(candidates: list[Candidate]) -> list[Candidate]:
 
 def _belongs(root: Candidate, other: Candidate, rule: Absorption) -> bool:
     # A curve's own verdict on the rate, or none at all, gives way; another cause that is known stays beside it.
-    same_cause = root.cause == other.cause or UNKNOWN in (root.cause, other.cause)
+    same_cause = root.cause == other.cause or UNKNOWN in (root.cause, other.cause) or other.cause == root.symptom
     same_cause = same_cause or (root.cause == root.symptom and other.cause not in OF_ITS_OWN)
     same_cause = same_cause or rule.whatever_cause
     after = other.last_step >= root.first_step and (root.stands or other.first_step <= root.last_step + SLACK_STEPS)

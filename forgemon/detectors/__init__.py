@@ -11,6 +11,7 @@ from forgemon.detectors.exploding_gradients import ExplodingGradients
 from forgemon.detectors.gradient_nonfinite import GradientNonfinite
 from forgemon.detectors.gradient_spike import GradientSpike
 from forgemon.detectors.loss_nonfinite import LossNonfinite
+from forgemon.detectors.loss_stuck import LossStuck
 from forgemon.detectors.loss_trend import LossTrend
 from forgemon.detectors.losses_kept import LossesKept
 from forgemon.detectors.machine_facts import MachineFacts
@@ -38,6 +39,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     ExplodingGradients,
     GradientSpike,
     WeightsGrowing,
+    LossStuck,
     TrainValDivergence,
     Stalled,
     Ended,
