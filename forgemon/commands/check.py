@@ -64,12 +64,12 @@ def command(
         forgemon check --steps 20 -- python train.py
 
     \b
-    In a job script, to end a doomed run early:
+    In a job script, to end a doomed run as soon as an alarm stands:
         forgemon run --headless --run-dir runs -- python train.py &
-        training=$!
-        until log=$(ls -d runs/train-*-$training 2>/dev/null); do sleep 1; done
-        forgemon check --follow "$log" || kill $training
-        wait $training
+        sleep 10
+        forgemon check --follow runs/*-$!
+        [ $? = 1 ] && kill $!
+        wait $!
     """
     from forgemon.check import reached
 
