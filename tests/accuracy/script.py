@@ -98,7 +98,7 @@ class Script:
         return [*self.lines(["train_mode_once"]), "for epoch in range(EPOCHS):", *indented(epoch)]
 
     def _fit(self) -> Lines:
-        return ["def fit():", *indented(["global step, best_val_loss", *self._flat()]), "fit()"]
+        return ["def fit():", *indented(["global step, best_val_loss, best_state", *self._flat()]), "fit()"]
 
     def _functions(self) -> Lines:
         if self.setting.by_steps or not self.setting.validates:
@@ -125,7 +125,7 @@ class Script:
             *("def __init__(self, model, optimizer):", "    self.model, self.optimizer = model, optimizer"),
             *("def train_epoch(self, epoch):", *indented(["global step", mine, *train])),
             *("def evaluate(self):", *indented([mine, *self._evaluation(), "return val_loss"])),
-            *("def fit(self):", *indented(["global best_val_loss", mine, *self.lines(["train_mode_once"]), *fit])),
+            *("def fit(self):", *indented(["global best_val_loss, best_state", mine, *self.lines(["train_mode_once"]), *fit])),
         ]
         return ["class Trainer:", *indented(methods), "Trainer(model, optimizer).fit()"]
 

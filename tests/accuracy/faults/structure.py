@@ -14,6 +14,8 @@ from tests.accuracy.setting import Setting
 def _missing_zero_grad(script: Script) -> None:
     script.parts["zero"] = []
     script.mark("backward", ".backward()")
+    if "generator" in script.parts:  # which goes back through the same model, and adds first
+        script.mark("generator", ".backward()")
 
 
 def _discarding(setting: Setting) -> Setting | None:
