@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterable
 from tests.accuracy.judging import Judged
 
 
+DELAY = """\
+delay: optimizer steps from the one at which the fault shows (visible.py) to the first one after which a report on the log up to
+there has the finding, at the level that the table promises. Other alarms: runs with an alarm for what is not wrong there."""
+
+
 def tables(runs: list[Judged]) -> str:
     """All that is printed, as text."""
     return "\n".join([*_by_fault(runs), "", *_healthy(runs), "", *_misses(runs), "", *_oddities(runs)])
@@ -23,7 +28,7 @@ def _by_fault(runs: list[Judged]) -> list[str]:
         judged = [run for run in faulty if run.section == section and run.detector]
         if judged:
             lines.append(_row(f"section {section}, with a detector", judged))
-    return lines
+    return [*lines, DELAY]
 
 
 def _row(name: str, runs: list[Judged]) -> str:

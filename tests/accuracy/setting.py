@@ -79,7 +79,7 @@ LEARNING_RATES: dict[str, dict[str, float]] = {
     "mlp": {"sgd": 0.1, "momentum": 0.02, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3},
     "cnn": {"sgd": 0.1, "momentum": 0.02, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 7e-4},
     "transformer": {"sgd": 0.2, "momentum": 0.03, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 7e-4},
-    "lstm": {"sgd": 0.2, "momentum": 0.05, "adam": 4e-3, "adamw": 4e-3, "rmsprop": 1.5e-3},
+    "lstm": {"sgd": 0.05, "momentum": 0.02, "adam": 4e-3, "adamw": 4e-3, "rmsprop": 1.5e-3},
     "regression": {"sgd": 0.05, "momentum": 0.01, "adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3},
     "vae": {"sgd": 0.03, "momentum": 0.005, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 7e-4},
     "gan": {"sgd": 0.03, "momentum": 0.01, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 3e-4},
