@@ -67,6 +67,7 @@ ABSORPTIONS: tuple[Absorption, ...] = (
     Absorption("accumulation-not-scaled", OVERSHOOT | {"loss-stuck", "vanishing-gradients"}),
     Absorption("softmax-before-cross-entropy", frozenset({"loss-stuck", "vanishing-gradients"})),
     Absorption("eval-in-train-mode", frozenset({"val-at-chance"})),
+    Absorption("val-at-chance", frozenset({"train-val-divergence"}), precursors=True, whatever_cause=True),
     Absorption("train-in-eval-mode", frozenset({"loss-climbs"})),
     Absorption("loss-graph-retained", frozenset({"memory-growing"}), precursors=True),
     Absorption("vanishing-gradients", frozenset({"loss-stuck"})),
@@ -75,6 +76,8 @@ ABSORPTIONS: tuple[Absorption, ...] = (
         frozenset({"loss-oscillates", "loss-climbs", "exploding-gradients", "gradient-spike"}),
         precursors=True,
     ),
+    Absorption("loss-climbs", frozenset({"vanishing-gradients"})),
+    Absorption("loss-oscillates", frozenset({"vanishing-gradients"})),
     Absorption(
         "loss-nonfinite",
         frozenset({"gradient-nonfinite", "loss-oscillates", "loss-climbs", "exploding-gradients", "gradient-spike"}),

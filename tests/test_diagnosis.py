@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forgemon.chunk import Chunk, Event
+from forgemon.chunk import Chunk, Event, Rows, Updates
 from forgemon.detectors import DETECTED
 from forgemon.detectors.candidate import Candidate
 from forgemon.diagnosis import ABSORPTIONS, Diagnosis, Report, compose
@@ -24,8 +24,11 @@ from tests.detectors.runs import (
     gradient_rows,
     machine_event,
     machine_rows,
+    memory_rows,
+    metric_rows,
     split,
     step_rows,
+    update_rows,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -59,6 +62,19 @@ def test_nan_takes_the_climb_before_it_and_its_cause() -> None:
     (found,) = compose([candidate("loss-climbs", "learning-rate-too-high", 5, 9), candidate("loss-nonfinite", "unknown")])
     assert (found.symptom, found.cause) == ("loss-nonfinite", "learning-rate-too-high")
     assert found.evidence["loss-climbs"] == "loss-climbs."
+
+
+def test_labels_that_do_not_fit_explain_a_validation_loss_that_rises() -> None:
+    (found,) = compose(
+        [candidate("val-at-chance", "labels-misaligned"), candidate("train-val-divergence", "overfitting", 15, 30)]
+    )
+    assert (found.symptom, found.evidence["train-val-divergence"]) == ("val-at-chance", "train-val-divergence.")
+
+
+def test_what_explodes_with_a_loss_that_climbs_is_said_once() -> None:
+    parts = [candidate("exploding-gradients", "no-clipping", level="watch"), candidate("gradient-spike", "bad-batch", 9, 9)]
+    (found,) = compose([*parts, candidate("loss-climbs", "learning-rate-too-high")])
+    assert (found.symptom, sorted(found.evidence)) == ("loss-climbs", ["exploding-gradients", "gradient-spike"])
 
 
 def test_what_happened_long_after_the_root_was_mended_stays_beside_it() -> None:
@@ -177,6 +193,9 @@ def runs(draw: st.DrawFn) -> Chunk:
         forward_s=0.0002 * np.arange(count),
         backward_s=0.001,
         optimizer_s=0.001,
+        data_s=draw(st.sampled_from([NAN, 0.01, 5.0])),
+        step_s=6.0,
+        batch_size=32,
     )
     rows["time"] += np.where(chance.random(count) < 0.01, 50.0, 0.0)
     table = np.repeat(norm[:, None], 3, axis=1) * (np.arange(count)[:, None] < draw(st.integers(0, 500)))
@@ -190,8 +209,34 @@ def runs(draw: st.DrawFn) -> Chunk:
     events += draw(facts())
     machine_events = [machine_event("stalled", START + 200, since=START + 100, usual_s=1.0, seconds=100.0, stack=[])]
     machine_events += [machine_event("ended", START + 9999, how=draw(st.sampled_from(["finished", "killed"])))]
-    machine = machine_rows((START + np.arange(50)).tolist())
-    return chunk(rows, events, gradients, machine_events[: draw(st.integers(0, 2))], machine)
+    times = (START + 4 * np.arange(100)).tolist()
+    machine = machine_rows(times, process_rss_bytes=draw(st.sampled_from([NAN, 1e8])) * np.arange(100))
+    metrics = {"val_acc": metric_rows([100, 200], draw(st.sampled_from([[0.1, 0.2], [NAN, 0.9]])))}
+    return chunk(
+        rows,
+        events,
+        gradients,
+        machine_events[: draw(st.integers(0, 2))],
+        machine,
+        updates=_updates(draw, rows),
+        memory=memory_rows(times, machine["process_rss_bytes"]),
+        metrics=metrics if draw(st.booleans()) else {},
+    )
+
+
+def _updates(draw: st.DrawFn, rows: Rows) -> list[Updates]:
+    """Of every third step, in one table or two."""
+    steps = rows["step"][::3].astype(np.float64)
+    weights = np.exp(steps * draw(st.sampled_from([0.0, 0.02])))[:, None] * [1.0, 2.0, 3.0]
+    changes = weights * draw(st.sampled_from([1e-3, 0.8, NAN]))
+    half = draw(st.sampled_from([len(steps), len(steps) // 2]))
+    names = ["a.weight", "a.bias", "b.weight"]
+    parts = [(steps[:half], weights[:half], changes[:half]), (steps[half:], weights[half:], changes[half:])]
+    return [
+        update_rows(at.astype(np.int64).tolist(), of.tolist(), by.tolist(), names, table)
+        for table, (at, of, by) in enumerate(parts)
+        if len(at)
+    ]
 
 
 @settings(max_examples=150, deadline=None)

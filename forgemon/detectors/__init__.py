@@ -10,16 +10,19 @@ from forgemon.detectors.ended import Ended
 from forgemon.detectors.exploding_gradients import ExplodingGradients
 from forgemon.detectors.gradient_nonfinite import GradientNonfinite
 from forgemon.detectors.gradient_spike import GradientSpike
+from forgemon.detectors.input_bound import InputBound
 from forgemon.detectors.loss_nonfinite import LossNonfinite
 from forgemon.detectors.loss_stuck import LossStuck
 from forgemon.detectors.loss_trend import LossTrend
 from forgemon.detectors.losses_kept import LossesKept
 from forgemon.detectors.machine_facts import MachineFacts
+from forgemon.detectors.memory_growing import MemoryGrowing
 from forgemon.detectors.missing_zero_grad import MissingZeroGrad
 from forgemon.detectors.modes import Modes
 from forgemon.detectors.stalled import Stalled
 from forgemon.detectors.train_val_divergence import TrainValDivergence
 from forgemon.detectors.unused_gradients import UnusedGradients
+from forgemon.detectors.val_at_chance import ValAtChance
 from forgemon.detectors.validation_data import ValidationData
 from forgemon.detectors.weights_growing import WeightsGrowing
 
@@ -41,6 +44,9 @@ DETECTORS: tuple[type[Detector], ...] = (
     WeightsGrowing,
     LossStuck,
     TrainValDivergence,
+    ValAtChance,
+    MemoryGrowing,
+    InputBound,
     Stalled,
     Ended,
 )

@@ -1,0 +1,150 @@
+"""val-at-chance: validation never better than untrained; overfitting, fine-tuning, other scales and slow averages are not this."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forgemon.chunk import Chunk, ParameterTable
+from forgemon.detectors.candidate import Candidate
+from forgemon.detectors.val_at_chance import ValAtChance
+from tests.detectors.runs import Values, chunk, evaluations, event, gradient_rows, metric_rows, split, step_rows
+
+CHANCE = math.log(4)  # the weights of tests.detectors.runs end in four outputs
+NAMES = ["a.weight", "a.bias", "b.weight"]
+
+
+def falling(first: float = CHANCE, last: float = 0.1, count: int = 800) -> np.ndarray[Any, Any]:
+    chance = np.random.default_rng(0)
+    return (last + (first - last) * np.exp(-np.arange(count) / 150)) * np.exp(chance.normal(0, 0.1, count))
+
+
+def run(values: Values, loss: Values | None = None, *, epoch: int | None = 100, **more: Any) -> Chunk:
+    """Validation every hundred steps."""
+    losses = falling() if loss is None else np.asarray(loss)
+    train = [float(np.mean(losses[i : i + 100])) for i in range(0, len(losses), 100)]
+    passes = evaluations(values, [*train, *[train[-1]] * len(values)][: len(values)])
+    began = [] if epoch is None else [event("epoch", epoch, epoch=1)]
+    metrics, facts = more.pop("metrics", None), more.pop("facts", [])
+    norms = gradient_rows(range(1, 4), [[1.0] * 3] * 3, NAMES)
+    return chunk(step_rows(losses, **more), [*began, *passes, *facts], [norms], metrics=metrics)
+
+
+def judged(whole: Chunk) -> Candidate | None:
+    detector = ValAtChance()
+    detector.feed(whole)
+    found = detector.candidates()
+    return found[0] if found else None
+
+
+RISING = [CHANCE + 0.1 * i for i in range(8)]
+
+
+@pytest.mark.parametrize("values", [RISING, [CHANCE] * 8, [2 * CHANCE, 3.0, 2.8, 3.1, 2.9, 3.0]])
+def test_a_model_that_learns_and_never_beats_a_guess_is_an_alarm(values: list[float]) -> None:
+    found = judged(run(values))
+    assert found is not None and (found.level, found.cause) == ("alarm", "labels-misaligned")
+    assert (found.first_step, found.last_step) == (100, 100 * len(values))
+    assert "no better than untrained" in found.summary and "every sample was new" in found.summary
+    assert found.evidence["loss_of_a_guess"] == pytest.approx(CHANCE)
+
+
+def test_without_epochs_an_early_pass_is_enough() -> None:
+    found = judged(run(RISING, epoch=None))
+    assert found is not None and found.level == "alarm" and "every sample was new" not in found.summary
+
+
+def test_the_fact_that_explains_it_is_the_cause() -> None:
+    found = judged(run(RISING, facts=[event("fact", 100, fact="eval-in-train-mode", times=1, key="cross_entropy")]))
+    assert found is not None and found.cause == "eval-in-train-mode"
+
+
+def test_three_passes_are_not_enough() -> None:
+    assert judged(run(RISING[:3])) is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.8 * CHANCE, CHANCE, 1.2 * CHANCE, 1.5 * CHANCE, 2 * CHANCE],
+        [CHANCE, 0.6 * CHANCE, CHANCE, 1.5 * CHANCE, 2 * CHANCE],
+    ],
+)
+def test_overfitting_that_first_improved_is_not_this(values: list[float]) -> None:
+    assert judged(run(values)) is None
+
+
+def test_a_validation_loss_that_only_fell_late_is_none() -> None:
+    assert judged(run([*RISING[:5], 0.8 * CHANCE])) is None
+
+
+def test_an_average_of_the_weights_that_learns_late_is_none() -> None:
+    assert judged(run([CHANCE - 0.001 * i**2 for i in range(8)])) is None
+
+
+def test_tiny_drops_are_none() -> None:
+    assert judged(run([CHANCE] * 8, falling(last=0.8 * CHANCE))) is None
+
+
+def test_fine_tuning_from_a_low_loss_is_none() -> None:
+    assert judged(run([0.3] * 8, falling(0.14, 0.08))) is None
+    assert judged(run([0.15] * 8, falling(0.14, 0.02), epoch=20)) is None
+
+
+def test_a_loss_that_is_no_classification_is_watched_if_the_first_epoch_shows_it() -> None:
+    found = judged(run([5.0, 5.5, 5.2, 5.4, 5.6], falling(5.0, 0.1)))
+    assert found is not None and found.level == "watch"
+    assert judged(run([5.0, 5.5, 5.2, 5.4, 5.6], falling(5.0, 0.1), epoch=None)) is None
+
+
+def test_a_metric_on_another_scale_is_none() -> None:
+    assert judged(run([90.0, 91.0, 92.0, 91.0, 90.0])) is None
+
+
+def test_another_validation_that_learned_excuses_it() -> None:
+    good = evaluations([1.0, 0.5, 0.4, 0.4], metric="cross_entropy #2")
+    whole = run(RISING)
+    assert judged(chunk(whole.steps, [*whole.events, *good], whole.gradients)) is None
+
+
+@pytest.mark.parametrize(("accuracy", "found"), [(0.26, True), (26.0, True), (0.6, False), (60.0, False)])
+def test_an_accuracy_above_chance_excuses_it(accuracy: float, found: bool) -> None:
+    metrics = {"val/acc": metric_rows([100, 200], [0.25, accuracy]), "train_acc": metric_rows([100], [0.99])}
+    assert (judged(run(RISING, metrics=metrics)) is not None) == found
+
+
+def test_classes_that_come_one_after_the_other_are_none() -> None:
+    """Each new class lets the loss jump up again: it never really falls."""
+    loss = np.tile(np.concatenate([np.full(15, 3.0), np.full(35, 0.05)]), 16)
+    assert judged(run(RISING, loss)) is None
+
+
+def test_several_optimizers_losses_below_zero_and_training_data_are_left_out() -> None:
+    assert judged(run(RISING, optimizer=np.arange(800) % 2)) is None
+    assert judged(run(RISING, falling() - 0.5)) is None
+    whole = run(RISING)
+    passes = [{**e, "metric": "cross_entropy (training data)"} if e["kind"] == "evaluation" else e for e in whole.events]
+    assert judged(chunk(whole.steps, passes, whole.gradients)) is None
+
+
+def test_the_newest_table_says_how_many_classes_there_are() -> None:
+    whole = run(RISING)
+    (gradients,) = whole.gradients
+    shapes = ((16, 4), (16,), (1000, 16))
+    large = ParameterTable(1, 0, gradients.table.names, shapes, gradients.table.dtypes, gradients.table.optimizers)
+    more = type(gradients)(large, gradients.rows)
+    found = judged(chunk(whole.steps, whole.events, [gradients, more]))
+    assert found is not None and found.level == "watch"  # 1.4 is no guess among a thousand
+
+
+def test_any_split_sees_the_same() -> None:
+    whole = run(RISING, metrics={"val_acc": metric_rows([100, 200], [0.2, 0.3])})
+    expected = judged(whole)
+    for seed in range(5):
+        detector = ValAtChance()
+        for piece in split(whole, seed, 15):
+            detector.feed(piece)
+        assert detector.candidates() == [expected]
