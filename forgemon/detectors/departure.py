@@ -95,6 +95,8 @@ class Departures:
         "From the best level of all."
         self.fair: Departure | None = None
         "From the best level that the present learning rate has reached."
+        self.ended: Departure | None = None
+        "The longest one from the best level of all that has come back."
         self.confirmed: Departure | None = None
         self._since_start: Departure | None = None
         self._first_is_lowest = False
@@ -112,7 +114,10 @@ class Departures:
         rate = _rate_bin(block.learning_rate)
         best = min(self._best_by_rate.values(), key=lambda b: b.loss, default=block)
         fair = min((b for r, b in self._best_by_rate.items() if r >= rate - 1), key=lambda b: b.loss, default=block)
+        before = self.now
         self.now = self._follow(self.now, block, best)
+        if self.now is None and before is not None and (self.ended is None or before.blocks > self.ended.blocks):
+            self.ended = before
         self.fair = self._follow(self.fair, block, fair)
         self._confirm(block, max(self.initial.loss, first.loss))
         self._judge_start(block, first)

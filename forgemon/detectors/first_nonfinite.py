@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from forgemon.chunk import Chunk
 from forgemon.findings import Where
-from forgemon.journal import text, where_of, whole
+from forgemon.journal import number, text, where_of, whole
 
 KEPT = 64
 MOST_ENTRIES = 32
@@ -31,14 +32,17 @@ class Origin:
     finite: tuple[str, ...]
     "Stages that were seen and were finite."
     where: Where | None
+    infinite: bool = False
+    "inf and not nan: what was too large for its type, where the numbers that made it were finite."
 
     def cause(self, climbed: bool) -> str:
-        """`climbed`: whether loss or gradient norm had done so before."""
+        """`climbed`: whether loss, gradient norm or updates had done so before."""
         if self.stage == "input":
             return INPUT
         if climbed or (self.stage == "weight" and self.last_finite_step == self.step - 1):
             return RATE
-        return OVERFLOW if self.stage != "weight" and "input" in self.finite else UNKNOWN
+        made = "input" in self.finite or (self.infinite and "weight" in self.finite)
+        return OVERFLOW if self.stage != "weight" and made else UNKNOWN
 
     @property
     def sentence(self) -> str:
@@ -77,10 +81,23 @@ class FirstNonfinite:
         finite = tuple(s for s in seen if s not in broken and s in WORDS)
         bad = next((e for e in entries if text(e, "stage") == stage and e.get("finite") is False), {})
         place = _place(bad) if stage == "input" else ""
-        return Origin(step, whole(event, "last_finite_step"), stage, name, place, finite, where_of(event))
+        return Origin(
+            step,
+            whole(event, "last_finite_step"),
+            stage,
+            name,
+            place,
+            finite,
+            where_of(event),
+            math.isinf(number(bad, "value")),
+        )
 
 
 def _place(entry: Mapping[str, Any]) -> str:
-    batch, sample = whole(entry, "batch"), whole(entry, "sample")
-    parts = [f"sample {sample}"] * (sample is not None) + [f"batch {batch}"] * (batch is not None)
+    batch, micro_batch, sample = whole(entry, "batch"), whole(entry, "micro_batch"), whole(entry, "sample")
+    parts = [f"sample {sample}"] * (sample is not None)
+    if batch is not None:
+        parts.append(f"batch {batch}")
+    elif micro_batch:
+        parts.append(f"micro-batch {micro_batch}")
     return f" ({' of '.join(parts)})" if parts else ""

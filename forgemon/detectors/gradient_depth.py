@@ -15,7 +15,8 @@ FIRST_TO_LAST = 1e-4
 """Root mean square of the first third's gradients over that of the largest one. Healthy runs of eight families have at least
 1e-2; an embedding of which a batch touches a thousandth would have 3e-2; twelve sigmoid layers have 1e-9 (measured)."""
 FALL = 0.1
-"""Each third of the layers must lie this far below the one behind it: a single layer at rest is no vanishing gradient."""
+"""The middle third must lie this far below the last, and the first no higher: a single layer at rest is no vanishing gradient.
+The first two may both be at the smallest numbers that the type holds."""
 
 
 class GradientDepth:
@@ -48,7 +49,7 @@ class GradientDepth:
         first, middle, last = np.array_split(size, 3, axis=1)
         with np.errstate(invalid="ignore"):
             low, between, high = finite_median(first), finite_median(middle), np.nanmax(np.nan_to_num(last), axis=1)
-            flags = (low < FIRST_TO_LAST * high) & (low <= FALL * between) & (between <= FALL * high)
+            flags = (low < FIRST_TO_LAST * high) & (low <= between) & (between <= FALL * high)
         measured = np.isfinite(low) & np.isfinite(between) & (high > 0)
         if not measured.any():
             return

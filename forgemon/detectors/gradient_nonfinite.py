@@ -9,11 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from forgemon.chunk import Chunk, Gradients, Rows
-from forgemon.detectors.candidate import Candidate, figure
+from forgemon.detectors.candidate import Candidate
 from forgemon.detectors.first_nonfinite import RATE, UNKNOWN, FirstNonfinite, Origin
 from forgemon.detectors.in_a_row import InARow
 from forgemon.detectors.loss_nonfinite import SKIPPED_IN_A_ROW
-from forgemon.detectors.overshoot import BeforeBlowUp, climb_text
+from forgemon.detectors.overshoot import BeforeBlowUp, overshoot_text, sudden_text
+from forgemon.detectors.update_history import UpdateHistory
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,11 @@ class GradientNonfinite:
         self._norms: dict[int, _Norms] = {}
         self._tables: dict[int, _Table] = {}
         self._first = FirstNonfinite()
+        self._updates = UpdateHistory()
 
     def feed(self, chunk: Chunk) -> None:
+        for updates in chunk.updates:
+            self._updates.feed(updates)
         self._first.feed(chunk)
         rows = chunk.steps
         for optimizer in np.unique(rows["optimizer"]).tolist():
@@ -54,7 +58,8 @@ class GradientNonfinite:
             return []
         step, norms = min(found, key=lambda f: f[0])
         tables = [t.at(step) for t in self._tables.values()]
-        return [norms.candidate(step, next((t for t in tables if t is not None), None), self._first.at(step))]
+        parameters = next((t for t in tables if t is not None), None)
+        return [norms.candidate(step, parameters, self._first.at(step), self._updates)]
 
 
 class _Norms:
@@ -88,9 +93,8 @@ class _Norms:
         if bad[start:].any():
             self._last_step = int(rows["step"][start + np.flatnonzero(bad[start:])[-1]])
 
-    def candidate(self, step: int, parameters: _Parameters | None, origin: Origin | None) -> Candidate:
-        loss, norm = self._before.loss(), self._before.gradient_norm()
-        climbed = climb_text(loss, norm)
+    def candidate(self, step: int, parameters: _Parameters | None, origin: Origin | None, updates: UpdateHistory) -> Candidate:
+        climbed = overshoot_text(self._before, updates)
         evidence: dict[str, float | int | str] = {"nonfinite_rows": self._count}
         text = f"At step {step} the gradient was not finite while the loss still was."
         if parameters is not None:
@@ -101,9 +105,8 @@ class _Norms:
         if origin is not None:
             evidence |= {"first_nonfinite": f"{origin.stage} {origin.name}{origin.place}"}
             text += origin.sentence if origin.stage != "gradient" or parameters is None else ""
-        if climbed:
-            rate = self._before.past.learning_rate
-            text += f" By step {self._before.past.last_step} {climbed}: the updates overshoot (learning rate {figure(rate)})."
+        if origin is None or origin.stage != "input":
+            text += climbed or sudden_text(self._before)
         stands = self._in_a_row.length > 0
         if not stands:
             text += f" It stood until step {self._last_step}."

@@ -31,8 +31,6 @@ class LossLevels:
         self.newest: Block | None = None
         self.moved_since: int | None = None
         "First step of the blocks in a row in which the loss was clearly below its first level; the first such stretch counts."
-        self.lowest = math.inf
-        "Of all block medians."
         self.blocks: list[Block] = []
         self._cut = Blocks()
         self._moved: list[Block] = []
@@ -52,7 +50,6 @@ class LossLevels:
 
     def _add(self, block: Block) -> None:
         self.newest = block
-        self.lowest = min(self.lowest, block.loss)
         if self._count % self._every == 0:
             self.blocks.append(block)
         self._count += 1
@@ -74,6 +71,10 @@ class LossLevels:
         highest = max(rates)
         full = [b for b in blocks if not b.learning_rate < FULL_RATE * highest]
         return [b for b in full if not b.learning_rate * STILL_RISING < full[-1].learning_rate]
+
+    def learned_before(self, step: int, share: float) -> bool:
+        below = [b for b in self.blocks if b.last_step < step and b.loss + ERRORS * b.error < share * self.untrained]
+        return len(below) >= MOVED_BLOCKS
 
     @property
     def untrained(self) -> float:

@@ -12,13 +12,16 @@ from forgemon.chunk import Chunk, Rows
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.first_nonfinite import RATE, UNKNOWN, FirstNonfinite, Origin
 from forgemon.detectors.in_a_row import InARow
-from forgemon.detectors.overshoot import BeforeBlowUp, climb_text
+from forgemon.detectors.overshoot import BeforeBlowUp, overshoot_text, sudden_text
+from forgemon.detectors.update_history import UpdateHistory
 
 SKIPPED_IN_A_ROW = 20
 """Under a loss scale, non-finite steps are skipped, and normal until more than this many come in a row."""
 ENOUGH_ROWS = 5
 """Rows that must have been seen before one can say that nothing climbed."""
 MOST_OPTIMIZERS = 64
+AGAIN_AND_AGAIN = 3
+"""Rows that are no single bad batch any more: they stay an alarm when the loss is finite again for a while."""
 
 REFUTE_CLIMB = (
     "The same blow-up with a tenth of the learning rate, from the weights before it climbed: then it is the batch or the model."
@@ -34,8 +37,8 @@ def without_missing(rows: Rows) -> Rows:
 
 
 class LossNonfinite:
-    """Exact. The cause is the learning rate where loss or gradient norm climbed before; otherwise it is what the probe saw to be
-    the first that was not finite, or it is not named."""
+    """Exact. The cause is the learning rate where loss, gradient norm or updates were out of range before; otherwise it is what the
+    probe saw to be the first that was not finite, or it is not named."""
 
     symptoms: ClassVar[tuple[str, ...]] = ("loss-nonfinite",)
 
@@ -43,8 +46,11 @@ class LossNonfinite:
         self._series: dict[int, _Series] = {}
         self._signal_seen = False
         self._first = FirstNonfinite()
+        self._updates = UpdateHistory()
 
     def feed(self, chunk: Chunk) -> None:
+        for updates in chunk.updates:
+            self._updates.feed(updates)
         rows = without_missing(chunk.steps)
         for optimizer in np.unique(rows["optimizer"]).tolist():
             if optimizer in self._series or len(self._series) < MOST_OPTIMIZERS:
@@ -58,7 +64,7 @@ class LossNonfinite:
     def candidates(self) -> list[Candidate]:
         """That of the optimizer where it began. Without one finite loss or the probe's word, NaN may mean that none is visible."""
         seen = [s for s in self._series.values() if s.any_seen or self._signal_seen]
-        found = [c for c in (series.candidate(self._first) for series in seen) if c is not None]
+        found = [c for c in (series.candidate(self._first, self._updates) for series in seen) if c is not None]
         return sorted(found, key=lambda c: c.first_step)[:1]
 
 
@@ -96,12 +102,12 @@ class _Series:
         if self._finite_again is None and not bad.all():
             self._finite_again = int(rows["step"][np.flatnonzero(~bad)[0]])
 
-    def candidate(self, first: FirstNonfinite) -> Candidate | None:
+    def candidate(self, first: FirstNonfinite, updates: UpdateHistory) -> Candidate | None:
         if self._first_step is None:
             return None
         origin = first.at(self._first_step)
         past, loss, norm = self._before.past, self._before.loss(), self._before.gradient_norm()
-        climbed = climb_text(loss, norm)
+        climbed = overshoot_text(self._before, updates)
         evidence: dict[str, float | int | str] = {"loss": str(self._first_value), "nonfinite_rows": self._count}
         if past.rows:
             evidence |= {"last_finite_step": past.last_step, "loss_before": loss.last, "learning_rate": past.learning_rate}
@@ -110,6 +116,7 @@ class _Series:
         if origin is not None:
             evidence |= {"first_nonfinite": f"{origin.stage} {origin.name}{origin.place}"}
         certain = self._in_a_row.length > (SKIPPED_IN_A_ROW if self._scaled else 0)
+        certain = certain or (not self._scaled and self._count >= AGAIN_AND_AGAIN)
         return Candidate(
             symptom="loss-nonfinite",
             cause=_cause(origin, climbed),
@@ -130,7 +137,9 @@ class _Series:
             text += origin.sentence
         from_input = origin is not None and origin.stage == "input"
         if climbed and not from_input:
-            text += f" By step {past.last_step} {climbed}: the updates overshoot (learning rate {figure(past.learning_rate)})."
+            text += climbed
+        elif self._before.sudden and not from_input:
+            text += sudden_text(self._before)
         elif past.rows >= ENOUGH_ROWS and not from_input:
             text += f" Nothing climbed before: at step {past.last_step} it was {figure(loss_before)}."
         elif origin is None:

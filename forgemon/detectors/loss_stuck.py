@@ -36,8 +36,8 @@ LOW = 1e-4
 """Between the two a rate is low, but weights move by some percent in LOW_STEPS."""
 LOW_STEPS = 400
 SAMPLES = 3
-UNLEARNED = 0.5
-"""A loss above this share of its first level has learned little before its gradients died."""
+LEARNED = 0.95
+"""Two blocks below this share of the first level, by more than their noise: the loss had left it before the gradients died."""
 EARLY = 50
 """Steps in which a rate that is too high has made its jump."""
 OVERSHOT = 0.5
@@ -113,7 +113,7 @@ class LossStuck:
             evidence |= {"highest_loss": levels.highest_loss}
         evidence["dead_since_step"] = since
         text += ". The learning rate was too high and killed the units"
-        learned = min(levels.lowest, self._now()) < UNLEARNED * levels.untrained
+        learned = levels.learned_before(since, LEARNED)
         symptom = "vanishing-gradients" if learned else "loss-stuck"
         text += "." if learned else f": the loss stands at {figure(self._now())}."
         return self._candidate(symptom, RATE_HIGH, "alarm", since, text, evidence, REFUTES[RATE_HIGH])

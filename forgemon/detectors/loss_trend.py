@@ -12,10 +12,15 @@ from forgemon.detectors.blocks import Blocks
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.dead_gradients import DeadGradients
 from forgemon.detectors.departure import Departure, Departures, First
+from forgemon.detectors.update_history import Sample, UpdateHistory
 
 WATCH_BLOCKS = 4
 """Blocks in a row above the best level that are worth a look without a second line of evidence."""
 DEAD_BLOCKS = 2
+LARGE_BLOCKS = 2
+"""Blocks in a row above the best level that make a fault beside updates that were too large: the curve and the steps agree."""
+NEAR = 100
+"""Steps before a loss left its best level in which the step that drove it away is looked for."""
 WEAK_LINE = "worse from the start"
 """A line that luck alone can draw: never an alarm."""
 BACK_AT_START = 0.8
@@ -41,8 +46,11 @@ class LossTrend:
         self._first: First | None = None
         self._departures = Departures()
         self._dead = DeadGradients()
+        self._updates = UpdateHistory()
 
     def feed(self, chunk: Chunk) -> None:
+        for updates in chunk.updates:
+            self._updates.feed(updates)
         for gradients in chunk.gradients:
             self._dead.feed(gradients)
         rows = chunk.steps
@@ -63,9 +71,15 @@ class LossTrend:
             return []
         found, now = seen.confirmed, seen.now
         if now is not None and (found is None or found.line == WEAK_LINE) and self._is_dead(now, seen.initial.loss):
-            return [self._fault(now, True)]
+            return [self._fault(now, True, None)]
+        large = None if now is None or now.blocks < LARGE_BLOCKS else self._too_large(now)
+        if now is not None and large is not None and (found is None or found.line == WEAK_LINE):
+            return [self._fault(now, True, large)]
         if found is not None:
-            return [self._fault(found, seen.stands)]
+            return [self._fault(found, seen.stands, self._too_large(found))]
+        ended = seen.ended
+        if ended is not None and ended.blocks >= LARGE_BLOCKS and (large := self._too_large(ended)) is not None:
+            return [self._fault(ended, False, large)]
         fair = seen.fair
         return [self._watch(fair)] if fair is not None and fair.blocks >= WATCH_BLOCKS else []
 
@@ -75,27 +89,35 @@ class LossTrend:
         died = self._dead.since_step
         return back and died is not None and departure.best.last_step <= died <= departure.last_step
 
-    def _fault(self, found: Departure, stands: bool) -> Candidate:
+    def _too_large(self, departure: Departure) -> Sample | None:
+        """The update that drove the loss away, or one on its way: the second line that does not rest on the curve."""
+        first = max(departure.first_step - NEAR, departure.best.last_step)
+        return self._updates.too_large(first, departure.last_step)
+
+    def _fault(self, found: Departure, stands: bool, large: Sample | None) -> Candidate:
         best = found.best
         evidence: dict[str, float | int | str] = {
             "best_loss": best.loss,
             "best_step": best.last_step,
             "peak_loss": found.peak,
             "first_loss": self._first.loss if self._first is not None else math.nan,
-            "second_line": found.line or "dead gradients",
+            "second_line": found.line or ("dead gradients" if large is None else "large updates"),
         }
+        if large is not None:
+            evidence |= {"largest_update_to_weight": large.ratio, "largest_update_step": large.step}
         swings = 2 * found.swings >= found.blocks > 0
         symptom = "loss-oscillates" if swings else "loss-climbs"
-        overshoot = "the updates overshoot" if found.line != WEAK_LINE else "as updates that overshoot would do"
+        certain = found.line != WEAK_LINE or large is not None
+        overshoot = "the updates overshoot" if certain else "as updates that overshoot would do"
         how = "zig-zags and climbs" if swings else "climbs"
         text = f"Since step {found.first_step} the loss {how}: block medians rose from {figure(best.loss)} at step "
-        text += f"{best.last_step} to {figure(found.peak)}{self._second_line(found)}: {overshoot}."
+        text += f"{best.last_step} to {figure(found.peak)}{self._second_line(found, large)}: {overshoot}."
         if not stands:
             text += f" It stood until step {found.last_step}."
         return Candidate(
             symptom=symptom,
             cause="learning-rate-too-high",
-            level="alarm" if stands and found.line != WEAK_LINE else "watch",
+            level="alarm" if stands and certain else "watch",
             first_step=found.first_step,
             last_step=found.last_step,
             summary=text,
@@ -104,13 +126,24 @@ class LossTrend:
             stands=stands,
         )
 
-    def _second_line(self, found: Departure) -> str:
+    def _second_line(self, found: Departure, large: Sample | None) -> str:
+        return self._line(found, large) + self._large_text(large)
+
+    def _large_text(self, large: Sample | None) -> str:
+        if large is None:
+            return ""
+        text = f", and step {large.step} changed the weights by {figure(large.ratio)} of themselves (median over "
+        return f"{text}{self._updates.which})"
+
+    def _line(self, found: Departure, large: Sample | None) -> str:
         if found.line == "worse than untrained":
             return f", above the {figure(self._untrained())} it began with, and the gradient norm grew at least threefold"
         if found.line == "runaway":
             return ", and the gradient norm grew with it from block to block, more than tenfold"
         if found.line == WEAK_LINE:
             return ", far above its very first value, and so did the gradient norm"
+        if large is not None:
+            return ""
         return f", back to where it began, and {self._dead.share_text} since step {self._dead.since_step}"
 
     def _untrained(self) -> float:

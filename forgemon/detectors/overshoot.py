@@ -10,6 +10,7 @@ import numpy as np
 from forgemon.chunk import Rows
 from forgemon.detectors.blocks import Blocks, Floats
 from forgemon.detectors.candidate import figure
+from forgemon.detectors.update_history import UpdateHistory
 
 RECENT = 50
 """Rows kept before the blow-up."""
@@ -17,6 +18,19 @@ LAST = 3
 """Rows that a spike fills when it is a climb and no single bad batch."""
 SUSTAINED = 10
 """Rows whose median stands for the latest level."""
+
+
+ENOUGH = 8
+"""Rows before a jump that show what was ordinary."""
+ONE_STEP = 100.0
+"""Times its ordinary level that a loss reaches in one step when a single batch made it; steps that overshoot take several, or
+come after a rate that rose."""
+ORDINARY = 5.0
+RATE_ROSE = 1.3
+JUST = 5
+"""Steps before it in which small updates clear the rate of blame, whatever noise did to the loss."""
+NEAR = 200
+"""Steps before the blow-up in which an update that was too large has to do with it."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,18 @@ class BeforeBlowUp:
             learning_rate=float(rows["learning_rate"][-1]),
         )
 
+    @property
+    def sudden(self) -> bool:
+        """Whether only the very last row is out of range, at a rate that did not rise: the update before it was an ordinary one."""
+        if self._recent is None or len(self._recent) <= ENOUGH:
+            return False
+        loss, norm, rate = (self._recent[name].astype(np.float64) for name in ("loss", "gradient_norm", "learning_rate"))
+        middle, norms = float(np.median(loss[:-1])), norm[:-1][np.isfinite(norm[:-1])]
+        if not (loss.min() >= 0 and loss[-1] > ONE_STEP * middle and loss[-ENOUGH:-1].max() <= ORDINARY * middle):
+            return False
+        calm = len(norms) == 0 or float(norms[-ENOUGH:].max()) <= ORDINARY * float(np.median(norms))
+        return calm and not rate[-3:].max() > RATE_ROSE * rate[0]
+
     def loss(self) -> Climb:
         return self._climb("loss", self.past.best_loss if math.isfinite(self.past.best_loss) else math.nan, 5.0)
 
@@ -97,6 +123,31 @@ def _climb(values: Floats, level: float, factor: float) -> Climb:
 
 def _above(value: float, level: float, factor: float) -> bool:
     return value > factor * level
+
+
+def overshoot_text(before: BeforeBlowUp, updates: UpdateHistory) -> str:
+    """What says that the steps were too large, with its numbers: the curves before the blow-up and the updates themselves."""
+    past, sudden = before.past, before.sudden
+    if not past.rows or updates.calm(past.last_step - JUST, past.last_step - sudden):
+        return ""
+    climbed = "" if sudden else climb_text(before.loss(), before.gradient_norm())
+    # One step that was too large proves nothing after many ordinary rows: what broke the loss may have made its gradient huge.
+    large = updates.too_large(past.last_step - NEAR, past.last_step - sudden) if climbed or past.rows <= ENOUGH else None
+    text = f" By step {past.last_step} {climbed}" if climbed else ""
+    if large is not None:
+        changed = f"step {large.step} changed the weights by {figure(large.ratio)} of themselves (median over {updates.which})"
+        text += f", and {changed}" if text else f" {changed[0].upper()}{changed[1:]}"
+    return f"{text}: the updates overshoot (learning rate {figure(past.learning_rate)})." if text else ""
+
+
+def sudden_text(before: BeforeBlowUp) -> str:
+    """What speaks for the batch and against the rate."""
+    if not before.sudden:
+        return ""
+    return (
+        f" At step {before.past.last_step} the loss had jumped to {figure(before.loss().last)} in a single step, with ordinary "
+        "losses, gradients and updates before it: look at the batch of that step."
+    )
 
 
 def climb_text(loss: Climb, norm: Climb) -> str:

@@ -16,6 +16,8 @@ ZERO = 1e-8
 LARGE = 0.3
 """A step that changes a matrix by this share of itself. Healthy runs have at most 0.15 and reach 0.5 only at the edge of
 stability with the whole data set as one batch; of 78 runs with a rate that was too high 77 passed 0.5 (research, finding 5)."""
+CALM = 0.05
+"""Runs that diverge have at least 0.2 in the steps just before (measured)."""
 JUMP = 10.0
 """Times the usual ratio, and at least a tenth of the weights: a step out of line with its own past."""
 
@@ -103,6 +105,11 @@ class UpdateHistory:
         usual = float(np.median(before)) if len(before) >= 5 else np.inf
         out_of_line = largest.ratio > LARGE / 3 and largest.ratio > JUMP * usual
         return largest if largest.ratio > LARGE or out_of_line else None
+
+    def calm(self, first_step: int, last_step: int) -> bool:
+        """Whether the steps between the two were sampled and all of them small."""
+        largest = self.largest(first_step, last_step)
+        return largest is not None and largest.ratio < CALM
 
     @property
     def which(self) -> str:
