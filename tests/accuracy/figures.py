@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 
 from tests.accuracy.judging import Judged
 
-
 DELAY = """\
 delay: optimizer steps from the one at which the fault shows (visible.py) to the first one after which a report on the log up to
 there has the finding, at the level that the table promises. Other alarms: runs with an alarm for what is not wrong there."""

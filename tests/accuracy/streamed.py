@@ -77,7 +77,7 @@ def _look(diagnosis: Diagnosis, step: int, wanted: Wanted, found: dict[str, Firs
 def _ends(log: Chunk) -> Iterator[int]:
     """The last step of each piece; the very last one takes all that is left."""
     steps = [int(log.steps["step"][-1])] if len(log.steps) else [0]
-    steps += [int(event["step"]) for event in log.events[-1:]]
+    steps += [int(event["step"]) for event in log.events]
     last = max(steps)
     yield from range(PIECE_STEPS, min(last, 50 * STEPS), PIECE_STEPS)
     yield last

@@ -39,17 +39,22 @@ def _not_finite(log: Chunk) -> int | None:
 
 
 def _blown_up(log: Chunk) -> int | None:
-    """Ten losses in a row, or the rest of them, not finite or far above those at the start and above the lowest level so far."""
+    """Ten losses in a row, or the rest of them, that are not finite or above twice the first one."""
     steps, loss = _losses(log)
-    finite = loss[np.isfinite(loss)]
-    if not len(finite):
-        return _not_finite(log)
+    return _ten_above(steps, loss, 2 * float(loss[0])) if len(loss) and np.isfinite(loss[0]) else _not_finite(log)
+
+
+def _left_level(log: Chunk) -> int | None:
+    """Ten losses in a row, or the rest of them, that are not finite or above one and a half times the level before step 150."""
+    steps, loss = _losses(log)
+    before, after = (steps > 100) & (steps <= 150), steps > 150
+    return _ten_above(steps[after], loss[after], 1.5 * float(np.median(loss[before]))) if before.any() else None
+
+
+def _ten_above(steps: npt.NDArray[np.int64], loss: npt.NDArray[np.float64], level: float) -> int | None:
     with np.errstate(invalid="ignore"):
-        high = ~(loss <= 1.2 * np.max(finite[:5]))
-    for i in np.flatnonzero(high).tolist():
-        if high[i : i + 10].all():
-            return int(steps[i])
-    return None
+        high = ~(loss <= level)
+    return next((int(steps[i]) for i in np.flatnonzero(high).tolist() if high[i : i + 10].all()), None)
 
 
 def _evaluations(log: Chunk) -> list[Event]:
@@ -99,6 +104,7 @@ VISIBLE: dict[str, Callable[[Chunk], int | None]] = {
     "start": _start,
     "not finite": _not_finite,
     "blown up": _blown_up,
+    "left its level": _left_level,
     "validation": _validation,
     "overfits": _overfits,
     "overwritten": _overwritten,

@@ -10,7 +10,7 @@ from tests.accuracy.loop_parts import optimizer_parts
 from tests.accuracy.script import Script
 from tests.accuracy.setting import Setting, learning_rate
 
-BLOWN_UP = "loss-nonfinite gradient-nonfinite loss-climbs loss-oscillates exploding-gradients"
+BLOWN_UP = "loss-nonfinite gradient-nonfinite loss-climbs loss-oscillates exploding-gradients vanishing-gradients loss-stuck"
 
 
 def _rate(script: Script, times: float) -> None:
@@ -91,6 +91,7 @@ def _hand_written(setting: Setting) -> Setting | None:
 def _logarithm_of_zero(script: Script) -> None:
     loss = "loss = -torch.softmax(30 * output, 1).gather(1, y[:, None]).log().mean()"
     script.parts["forward"] = ["output = model(x)", loss]
+    script.parts["eval_step"] = ["output = model(x)", loss, "total += loss.item() * len(x)", "count += len(x)"]
 
 
 def _variational(setting: Setting) -> Setting | None:
@@ -140,8 +141,8 @@ def _wrong_sign(script: Script) -> None:
 
 DYNAMICS: tuple[Fault, ...] = (
     dynamic("lr-too-high/diverges", BLOWN_UP, "learning-rate-too-high", _diverging, lambda s: _rate(s, 100.0), "blown up"),
-    dynamic("lr-too-high/later", BLOWN_UP, "learning-rate-too-high", _steady, _rate_jumps, "blown up"),
-    dynamic("lr-too-high/dead", BLOWN_UP + " loss-stuck", "learning-rate-too-high", _rectified, _units_die),
+    dynamic("lr-too-high/later", BLOWN_UP, "learning-rate-too-high", _steady, _rate_jumps, "left its level"),
+    dynamic("lr-too-high/dead", BLOWN_UP, "learning-rate-too-high", _rectified, _units_die),
     dynamic("lr-too-low", "loss-stuck", "learning-rate-too-low", _unscheduled, _rate_too_low),
     dynamic("vanishing", "loss-stuck vanishing-gradients", "vanishing-gradients depth-or-activation", _deep, _deep_sigmoid),
     dynamic("exploding", BLOWN_UP, "no-clipping learning-rate-too-high", _recurrent, _exploding, "blown up"),
