@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from forgemon.chunk import Chunk, Rows
 from forgemon.detectors.candidate import Candidate, figure
-from forgemon.detectors.first_nonfinite import RATE, UNKNOWN, FirstNonfinite, Origin
+from forgemon.detectors.first_nonfinite import INPUT, RATE, UNKNOWN, FirstNonfinite, Origin
 from forgemon.detectors.in_a_row import InARow
 from forgemon.detectors.overshoot import BeforeBlowUp, overshoot_text, sudden_text
 from forgemon.detectors.update_history import UpdateHistory
@@ -119,7 +119,7 @@ class _Series:
         certain = certain or (not self._scaled and self._count >= AGAIN_AND_AGAIN)
         return Candidate(
             symptom="loss-nonfinite",
-            cause=_cause(origin, climbed),
+            cause=self._cause(origin, climbed),
             level="alarm" if certain else "watch",
             first_step=self._first_step,
             last_step=self._last_step,
@@ -148,6 +148,10 @@ class _Series:
             text += f" It stood until step {self._last_step}; the loss was finite again at step {self._finite_again}."
         return text
 
-
-def _cause(origin: Origin | None, climbed: str) -> str:
-    return origin.cause(bool(climbed)) if origin is not None else RATE if climbed else UNKNOWN
+    def _cause(self, origin: Origin | None, climbed: str) -> str:
+        if origin is None:
+            return RATE if climbed else UNKNOWN
+        # Before the first update neither rate nor loop can be at fault, and arithmetic that is too large gives inf.
+        at_once = self._before.past.rows == 0 and math.isnan(self._first_value) and "weight" in origin.finite
+        cause = origin.cause(bool(climbed))
+        return INPUT if cause == UNKNOWN and at_once and origin.last_finite_step is None else cause

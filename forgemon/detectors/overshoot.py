@@ -27,8 +27,9 @@ ONE_STEP = 100.0
 come after a rate that rose."""
 ORDINARY = 5.0
 RATE_ROSE = 1.3
-JUST = 5
-"""Steps before it in which small updates clear the rate of blame, whatever noise did to the loss."""
+JUST = 50
+"""Steps before it in which small updates clear the rate of blame, whatever noise did to the loss. Not fewer: weights that have
+exploded already make their updates look small."""
 NEAR = 200
 """Steps before the blow-up in which an update that was too large has to do with it."""
 
@@ -48,6 +49,7 @@ class Past:
     """The finite rows before the blow-up."""
 
     rows: int = 0
+    first_loss: float = math.nan
     last_step: int = -1
     best_loss: float = math.inf
     "Best block median; inf before the first block."
@@ -77,6 +79,7 @@ class BeforeBlowUp:
         self.past = replace(
             past,
             rows=past.rows + len(rows),
+            first_loss=past.first_loss if past.rows else float(rows["loss"][0]),
             last_step=int(rows["step"][-1]),
             learning_rate=float(rows["learning_rate"][-1]),
         )
@@ -132,7 +135,11 @@ def overshoot_text(before: BeforeBlowUp, updates: UpdateHistory) -> str:
         return ""
     climbed = "" if sudden else climb_text(before.loss(), before.gradient_norm())
     # One step that was too large proves nothing after many ordinary rows: what broke the loss may have made its gradient huge.
-    large = updates.too_large(past.last_step - NEAR, past.last_step - sudden) if climbed or past.rows <= ENOUGH else None
+    risen = not sudden and before.loss().last > ONE_STEP * past.first_loss > 0
+    judged = climbed or risen or past.rows <= ENOUGH
+    large = updates.too_large(past.last_step - NEAR, past.last_step - sudden) if judged else None
+    if large is not None and risen and not climbed:
+        climbed = f"the loss had risen from {figure(past.first_loss)} to {figure(before.loss().last)}"
     text = f" By step {past.last_step} {climbed}" if climbed else ""
     if large is not None:
         changed = f"step {large.step} changed the weights by {figure(large.ratio)} of themselves (median over {updates.which})"

@@ -77,11 +77,23 @@ def test_small_updates_clear_the_rate_whatever_noise_did_to_the_loss() -> None:
     assert found_by(LossNonfinite(), chunk(step_rows([0.003, 0.05, INF]), events)).cause == "learning-rate-too-high"
 
 
-def test_an_infinite_loss_over_finite_weights_is_an_overflow_and_nan_may_be_the_input() -> None:
+def test_an_infinite_loss_over_finite_weights_is_an_overflow_and_nan_is_not_told() -> None:
     rows = step_rows([INF, INF])
     assert found_by(LossNonfinite(), chunk(rows, [nonfinite(1, "loss", INF, "weight")])).cause == "numeric-overflow"
-    rows = step_rows([NAN, INF])
-    assert found_by(LossNonfinite(), chunk(rows, [nonfinite(1, "loss", NAN, "weight")])).cause == "unknown"
+    rows = step_rows([1.0, 1.0, NAN, INF])
+    assert found_by(LossNonfinite(), chunk(rows, [nonfinite(3, "loss", NAN, "weight")])).cause == "unknown"
+
+
+def test_nan_before_any_update_over_finite_weights_came_with_the_batch() -> None:
+    """The batch of the very first step is not seen: nothing tells the probe yet which model is trained."""
+    events = [event("signals", 1, signals={"loss": "seen"}), nonfinite(1, "loss", NAN, "weight")]
+    assert found_by(LossNonfinite(), chunk(step_rows([NAN, NAN]), events)).cause == "nonfinite-input"
+
+
+def test_weights_that_have_exploded_make_their_updates_look_small() -> None:
+    loss, ratio = [1.0, *[1e14] * 30, NAN], [9.0, 5.0, *[1e-6] * 29, NAN]
+    found = found_by(LossNonfinite(), watched(loss, ratio, 1.0, [nonfinite(32, "layer", NAN, "input", "weight")]))
+    assert found.cause == "learning-rate-too-high" and "from 1 to 1e+14" in found.summary
 
 
 def test_a_loss_that_was_infinite_again_and_again_stays_an_alarm() -> None:
