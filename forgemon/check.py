@@ -9,6 +9,7 @@ from pathlib import Path
 from forgemon.chunk import Chunk
 from forgemon.diagnosis import LEVEL_ORDER, Diagnosis
 from forgemon.findings import Finding, Level
+from forgemon.ranks import Ranks
 from forgemon.reader import RunReader, read_all
 from forgemon.report import Checked
 from forgemon.snapshot import Snapshot
@@ -25,24 +26,28 @@ class RunCheck:
         self._reader = RunReader(run)
         self._diagnosis = Diagnosis()
         self._telemetry = Telemetry()
+        self._ranks = Ranks(run)
         self._chunks = 0
 
     def read(self) -> bool:
         """Take in all that stands there now; whether anything was new."""
         before = self._chunks
         read_all(self._reader, self._feed)
+        self._ranks.read(self._reader)
         return self._chunks > before
 
     def _feed(self, chunk: Chunk) -> None:
         self._chunks += 1
         self._diagnosis.feed(chunk)
         self._telemetry.feed(chunk)
+        self._ranks.feed(chunk, self._reader)
 
     def snapshot(self) -> Snapshot:
         return self._telemetry.snapshot(self._reader.info, self._reader.problems)
 
     def checked(self) -> Checked:
-        return Checked(str(self.run), max(1, len(self._reader.ranks)), self.snapshot(), self._diagnosis.report())
+        report = self._diagnosis.report(self._ranks.candidates(self._reader.info))
+        return Checked(str(self.run), max(1, len(self._reader.ranks)), self.snapshot(), report)
 
 
 def reached(findings: tuple[Finding, ...], level: Level) -> bool:

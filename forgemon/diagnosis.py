@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from forgemon.checklist import Checklist
@@ -121,8 +121,10 @@ class Diagnosis:
         self._checklist.feed(chunk)
         self._loop_note.feed(chunk)
 
-    def report(self) -> Report:
+    def report(self, others: Iterable[Candidate] = ()) -> Report:
+        """`others`: what was seen elsewhere, by comparing ranks."""
         seen = [candidate for detector in self._detectors for candidate in detector.candidates()]
+        seen += others
         findings = tuple(sorted(map(_finding, compose(seen)), key=lambda f: (LEVEL_ORDER[f.level], f.first_step)))
         note = self._loop_note.answers(findings)
         said = " ".join(answer.text for answer in note) or "No optimizer step was seen."

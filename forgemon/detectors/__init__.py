@@ -19,7 +19,9 @@ from forgemon.detectors.machine_facts import MachineFacts
 from forgemon.detectors.memory_growing import MemoryGrowing
 from forgemon.detectors.missing_zero_grad import MissingZeroGrad
 from forgemon.detectors.modes import Modes
+from forgemon.detectors.ranks_diverged import RanksDiverged
 from forgemon.detectors.stalled import Stalled
+from forgemon.detectors.straggler import Straggler
 from forgemon.detectors.train_val_divergence import TrainValDivergence
 from forgemon.detectors.unused_gradients import UnusedGradients
 from forgemon.detectors.val_at_chance import ValAtChance
@@ -51,5 +53,8 @@ DETECTORS: tuple[type[Detector], ...] = (
     Ended,
 )
 
-DETECTED = frozenset(symptom for detector in DETECTORS for symptom in detector.symptoms)
+OF_RANKS: tuple[type[RanksDiverged] | type[Straggler], ...] = (RanksDiverged, Straggler)
+"""They compare ranks, and are fed all of them by `forgemon.ranks`."""
+
+DETECTED = frozenset(symptom for detector in (*DETECTORS, *OF_RANKS) for symptom in detector.symptoms)
 """Rows of the symptom table that this version can find."""
