@@ -20,6 +20,7 @@ from forgemon.telemetry import Snapshot
 from probes.record import encode_json
 
 WIDTH = 80
+NO_PASS = "No validation pass came within these steps; to have it judged too, ask for more steps than an epoch has."
 MOST_HIDDEN = 12
 """Signals that are named when they were not visible."""
 LEVEL_COLOURS: Mapping[Level, str] = {"alarm": "red", "watch": "yellow", "info": "blue"}
@@ -126,6 +127,8 @@ class _Lines:
             yield from _wrapped(checked.trial.sentence)
             yield ""
             yield from _wrapped(checked.trial.loss.sentence)
+            if not checked.snapshot.evaluations:
+                yield from _wrapped(NO_PASS)
         for finding in checked.report.findings:
             if finding.symptom != "ended" or finding.level != "info":
                 yield ""

@@ -93,6 +93,19 @@ def test_text_through_a_pipe_is_plain_and_marks_the_line(faulty: Path) -> None:
     assert max(len(line) for line in done.stdout.splitlines() if "|" not in line and "/" not in line) <= 80
 
 
+def test_a_finding_that_is_over_says_until_when_it_stood(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path / "run")
+    for step in range(1, 101):
+        files.step(step, loss=1 / step, training=1)
+    clipped: dict[str, Any] = {"fact": "clip-before-backward", "key": 0}
+    files.event("fact", 10, at_step=10, norm=0.0, limit=0.5, where=WHERE, **clipped)
+    files.event("fact_gone", 90, times=9, last_step=30, **clipped)
+    said = forgemon("check", tmp_path / "run").stdout
+    assert "ALARM  clip-before-backward  (steps 10 to 30, no longer)" in said
+    (finding,) = json.loads(forgemon("check", tmp_path / "run", "--json").stdout)["findings"]
+    assert (finding["first_step"], finding["last_step"], finding["stands"]) == (10, 30, False)
+
+
 def test_a_healthy_run_has_exit_code_0(tmp_path: Path) -> None:
     small_run(tmp_path / "quiet")
     done = forgemon("check", tmp_path / "quiet")

@@ -127,6 +127,7 @@ def test_a_healthy_loop_is_stopped_as_by_ctrl_c_and_its_loss_trends_down() -> No
     assert int(Path("saved").read_text()) >= 20
     assert "The loss trends down: " in done.stdout
     assert "then the command was stopped with SIGINT" in " ".join(lines)
+    assert "No validation pass came within these steps" in done.stdout
     assert "No alarm and nothing to watch" in done.stdout
     assert "  yes          Are gradients zeroed at the right time? since step 2" in lines
     assert lines[-1] == f"See it again: forgemon replay {only_run()}"

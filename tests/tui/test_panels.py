@@ -388,3 +388,15 @@ def test_losses_and_norms_of_any_kind_can_be_drawn(tmp_path: Path) -> None:
         assert text_of(loss_chart.lines(frame, 80, 20, INK, loss_chart.View(log=log)))
     for panel in (gradient_table, heatmap, evaluations, best):
         assert text_of(panel.lines(frame, 80, 20, INK))
+
+
+def test_a_finding_that_is_over_says_until_when_it_stood() -> None:
+    assert findings.since(replace(FINDING, first_step=3, last_step=1200, stands=False)) == "steps 3 to 1,200, no longer"
+
+
+def test_the_note_gives_each_answer_beside_its_label_and_one_paragraph_where_that_does_not_fit(healthy: Frame) -> None:
+    wide = text_of(loop_note.lines(healthy, 80, 30, INK))
+    labels = ("best checkpoint", "curves", "first failure", "✓ stable enough")
+    assert [line[:17].strip() for line in wide.splitlines() if line[:17].strip()] == list(labels)
+    narrow = text_of(loop_note.lines(healthy, 40, 30, INK))
+    assert narrow.startswith("Best ") and not any(label in narrow for label in labels[1:])

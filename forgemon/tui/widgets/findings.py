@@ -32,7 +32,9 @@ def cause(finding: Finding, ink: Ink) -> list[Part]:
 
 
 def since(finding: Finding) -> str:
-    return f"since step {text.count(finding.first_step)}"
+    """Since when it stands, or from when until when it stood."""
+    first, last = text.count(finding.first_step), text.count(finding.last_step)
+    return f"since step {first}" if finding.stands else f"steps {first} to {last}, no longer"
 
 
 def source(finding: Finding, width: int, ink: Ink) -> list[Part]:
