@@ -163,6 +163,8 @@ class _Lines:
         ranks = f", {checked.rank_count} ranks" if checked.rank_count > 1 else ""
         if checked.trial is None or checked.trial.stopped_with is None:  # else its own sentence says how it ended
             yield from _wrapped(f"{snapshot.step} steps{ranks}, {snapshot.state}{detail}")
+        elif checked.rank_count > 1:
+            yield f"{checked.rank_count} ranks, of which the first is judged"
         for problem in snapshot.problems:
             yield from _wrapped(f"log: {printable(problem)}")
 

@@ -184,6 +184,7 @@ def test_a_script_that_ignores_signals_is_killed_and_that_is_no_alarm() -> None:
 def test_ranks_that_outlive_their_launcher_are_stopped_too() -> None:
     done = check("--steps", "20", "--", sys.executable, "launch.py", program=("-c", IMPATIENT))
     assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "2 ranks, of which the first is judged" in done.stdout
     assert not lives(0) and not lives(1)
 
 
