@@ -41,7 +41,7 @@ FAULTY: Mapping[str, Expected] = {
     "softmax_before_cross_entropy": Expected("loss = cross_entropy("),
     "val_loader_shuffled": Expected("val_loader = DataLoader("),
     "val_uses_train_data": Expected("val_loader = DataLoader("),
-    "best_checkpoint_not_saved": Expected("torch.save(", ("--epochs", "7")),
+    "best_checkpoint_not_saved": Expected("torch.save(", ("--epochs", "12")),
     "checkpoint_incomplete": Expected("torch.save("),
     "cpu_fallback": Expected(STEP),
     "shm_too_small": Expected("train_loader = DataLoader(", ("--epochs", "1")),
