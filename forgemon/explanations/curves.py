@@ -32,8 +32,9 @@ CURVES: Mapping[str, Explanation] = {
     "loss-stuck": Explanation(
         "How far the loss has come from its first level, together with what explains it: updates that are tiny beside the weights, first "
         "layers without gradient, units that died after a jump, or parameters that no step reaches.",
-        "An alarm with such a cause, a watch without.",
-        "Labels that are mostly noise, and a fine-tuning that begins where it can get: the steps are of a usual size.",
+        "An alarm with such a cause. Where gradients and updates cannot be seen, a watch after a thousand steps; where they are of a "
+        "usual size, nothing.",
+        "Labels that are mostly noise, and a fine-tuning that begins where it can get: the updates are of a usual size.",
         """
 - optimizer = SGD(model.parameters(), lr=1e-6)
 + optimizer = SGD(model.parameters(), lr=1e-2)
@@ -77,7 +78,7 @@ CURVES: Mapping[str, Explanation] = {
     ),
     "val-at-chance": Explanation(
         "The validation results against the loss with which training began, while training has left it far behind.",
-        "An alarm where the loop's own order explains it, else a watch.",
+        "An alarm where the loss began at that of a guess, the logarithm of the number of classes; else a watch.",
         "Overfitting: there validation gets better first, and then worse.",
         """
 - val_classes = sorted(set(val_names))
@@ -86,8 +87,9 @@ CURVES: Mapping[str, Explanation] = {
 """,
     ),
     "vanishing-gradients": Explanation(
-        "The gradient norms of the first layers against those of the last, over many steps, while the loss stays high.",
-        "An alarm where the loss is stuck with it, else a watch.",
+        "The gradients of the first third of the layers against the largest: less than a ten-thousandth, 20 steps in a row, with those in "
+        "between on their way down, while the loss stands still.",
+        "An alarm while the loss stands still with it, a watch once it moves.",
         "Small gradients of a loss that has come down, and layers that are frozen on purpose.",
         """
 - block = nn.Sequential(nn.Linear(64, 64), nn.Sigmoid())
@@ -95,9 +97,10 @@ CURVES: Mapping[str, Explanation] = {
 """,
     ),
     "exploding-gradients": Explanation(
-        "Medians of blocks of the gradient norm before clipping: they grow by orders of magnitude, while the loss does not fall.",
-        "An alarm where the loss suffers with it, else a watch.",
-        "The first steps of a run, a norm that is large all the time, and gradients that are clipped.",
+        "Medians of ten steps of the gradient norm before clipping: three in a row a hundred times as large as the level before, while the "
+        "loss is not at its best.",
+        "An alarm where the loss rises above where it began, or the updates are as large as the weights; else a watch.",
+        "A norm that is large all the time, and one that rises as a plateau is left and the loss falls.",
         """
   loss.backward()
 + clip_grad_norm_(model.parameters(), 1.0)
@@ -117,8 +120,8 @@ CURVES: Mapping[str, Explanation] = {
 """,
     ),
     "weights-growing": Explanation(
-        "The norms of the weights, block by block: they rise from each to the next, faster than learning needs.",
-        "A watch; part of the evidence where gradients are not zeroed.",
+        "The norm of all weights together: three times what it was at first, and still growing in the later half of the steps.",
+        "Always a watch; part of the evidence where gradients are not zeroed.",
         "Weights that grow at first and settle, and zero-initialised ones.",
         """
 - optimizer = Adam(model.parameters(), lr=1e-3)
