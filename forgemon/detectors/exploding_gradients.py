@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,8 +21,8 @@ ROWS = 10
 GROWN = 100.0
 """Times the level before: two orders of magnitude, where the norms of healthy runs vary by one (measured)."""
 CONFIRMED_BLOCKS = 3
-QUARTILE = 25
-"""Of the blocks so far: a slow growth must not lift the level that it is compared with."""
+QUARTILE = 4
+"""The lowest quarter of the blocks so far: a slow growth must not lift the level that it is compared with."""
 MOST_LEVELS = 400
 WORSE = 1.3
 """The loss must be this much above where it began before it has followed: a restart or a harder task does not reach that."""
@@ -76,6 +77,8 @@ class ExplodingGradients:
         self._optimizers: set[int] = set()
         self._pending: Rows | None = None
         self._levels: list[float] = []
+        self._sorted: list[float] = []
+        "The same, by size."
         self._every = 1
         self._count = 0
         self._first: Block | None = None
@@ -108,7 +111,7 @@ class ExplodingGradients:
         first = self._first = self._first or block
         self._untrained = block.first_loss if math.isnan(self._untrained) else self._untrained
         self._negative = self._negative or block.lowest_loss < 0
-        level = max(first.norm, float(np.percentile(self._levels, QUARTILE))) if self._levels else first.norm
+        level = max(first.norm, self._sorted[len(self._sorted) // QUARTILE]) if self._sorted else first.norm
         growth = self._growth
         level = level if growth is None else growth.level
         near_best = block.loss <= NOT_AT_BEST * self._best_loss and not self._negative
@@ -125,8 +128,10 @@ class ExplodingGradients:
         self._rates = [*self._rates, block.learning_rate][-5:]
         if self._growth is None and self._count % self._every == 0:
             self._levels.append(block.norm)
+            bisect.insort(self._sorted, block.norm)
             if len(self._levels) >= MOST_LEVELS:
                 self._levels, self._every = self._levels[::2], self._every * 2
+                self._sorted = sorted(self._levels)
         self._count += 1
 
     def _follow(self, growth: Growth, block: Block, first: Block) -> None:

@@ -15,11 +15,15 @@ from forgemon.detectors.norms import measured, norms_of
 from forgemon.detectors.update_ratios import UpdateRatios
 
 WINDOW = 200
-"""Rows before a block whose median and spread a row is compared with."""
+"""Rows before a block that say how far the norms go by themselves."""
+NEAR = 50
+"""The newest of them, whose median and spread a row is compared with: norms fall as training goes on, which is no spread."""
 FEWEST = 100
 """Of them that must be there: early norms change by themselves."""
 JUST_BEFORE = 50
 """Rows before a row whose loss, rate and batch size it is compared with."""
+START = 50
+"""Rows of a run that are in no window: their norms say nothing of how far later ones go."""
 BLOCK = 25
 AFTER = 25
 """Rows after a row that say whether it stood alone and whether the loss followed."""
@@ -27,15 +31,15 @@ FEWEST_AFTER = 5
 MOST_BLOCKS = 4000
 """Judged at once: bounds the memory of a fold over a million rows."""
 
-Z = 8.0
-"""Robust standard deviations of the log norm: z above 2.5 or 6 is what healthy runs do (measured: 140 and 19 of 144 of them)."""
+Z = 6.0
+"""Robust standard deviations of the log norm. Alone it is what healthy runs reach (measured: 19 of 144), with `TAIL` none did."""
 LEAST_SPREAD = 0.1
 """Of the log norm: the steadiest norms vary by more than this sooner or later."""
 FACTOR = 5.0
 """Times the median: below this no step is spoilt."""
 TAIL = 1.5
 """Times the log distance from the median to the highest norm of the window must lie between that and the row: norms with heavy tails
-have shown before how far they go. Where tails fall as a power, one row in 100000 does this; a z of 10 alone, one in 2500."""
+have shown before how far they go. Where tails fall as a power, one row in 100000 does this."""
 ALONE = 0.5
 """Share of the log distance that the norms after it must have come back: a level that changed for good is no spike."""
 LOSS_FOLLOWS = 1.5
@@ -130,14 +134,16 @@ def spikes(rows: Rows, start: int, blocks: int, dropped: int) -> list[Spike]:
     if blocks <= 0:
         return []
     logs = np.log(norms_of(rows))
-    padded = np.concatenate([np.full(WINDOW, np.nan), logs])
+    compared = np.where(np.arange(dropped, dropped + len(rows)) < START, np.nan, logs)
+    padded = np.concatenate([np.full(WINDOW, np.nan), compared])
     before = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[start : start + blocks * BLOCK : BLOCK]
-    middle = finite_median(before)
-    spread = 1.4826 * finite_median(np.abs(before - middle[:, None]))
+    near = before[:, -NEAR:]
+    middle = finite_median(near)
+    spread = 1.4826 * finite_median(np.abs(near - middle[:, None]))
     highest = np.max(np.where(np.isfinite(before), before, -np.inf), axis=1)
     enough = np.isfinite(before).sum(axis=1) >= FEWEST
     level = middle + np.maximum(Z * np.maximum(spread, LEAST_SPREAD), math.log(FACTOR))
-    level = np.where(enough, np.maximum(level, highest + TAIL * (highest - middle)), np.inf)
+    level = np.where(enough, np.maximum(level, highest + TAIL * (highest - finite_median(before))), np.inf)
     stop = min(len(rows), start + blocks * BLOCK)
     of_block = (np.arange(start, stop) - start) // BLOCK
     found = np.flatnonzero(logs[start:stop] > level[of_block]) + start
@@ -192,7 +198,7 @@ def _candidate(seen: Seen, spike: Spike, ratios: UpdateRatios) -> Candidate:
     count, too_fast = seen.count, ratios.highest_before(spike.step) > FAST_UPDATES
     cause = "learning-rate-too-high" if too_fast or spike.rate_rose else "bad-batch"
     text = f"At step {spike.step} the gradient norm was {figure(spike.norm)}, {figure(spike.norm / spike.usual)} times its median of "
-    text += f"{figure(spike.usual)} over the {WINDOW} rows before ({figure(spike.z)} robust standard deviations), and was back after it"
+    text += f"{figure(spike.usual)} over the {NEAR} rows before ({figure(spike.z)} robust standard deviations), and was back after it"
     if spike.follows:
         text += f"; the loss went from {figure(spike.loss_before)} to {figure(spike.loss_after)} and stayed there"
     elif math.isfinite(spike.loss_after):

@@ -74,6 +74,11 @@ class TrainingLosses:
         return float(np.percentile(self._newest, HIGH)) if len(self._newest) else math.nan
 
     @property
+    def first_epoch_steps(self) -> int:
+        """-1 while no second epoch was seen to begin."""
+        return -1 if self._second_epoch is None else self._second_epoch
+
+    @property
     def end_of_first_epoch(self) -> float:
         """NaN where the loop has no epochs that show, or the second one began before so many rows."""
         if self._second_epoch is None:

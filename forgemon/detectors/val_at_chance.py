@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +27,7 @@ NEAR_CHANCE = (0.75, 1.5)
 """Of ln(classes): where an untrained classifier begins."""
 NO_BETTER = 0.92
 """Of the first training loss: a validation loss that was ever below it has learned something."""
-COMPARABLE = 3.0
+COMPARABLE = 5.0
 """Times the first training loss: a first pass that is further above is on another scale."""
 FELL = 0.7
 """Of the first training loss: what training must have fallen to."""
@@ -34,7 +35,7 @@ FELL_AT_ONCE = 0.6
 """The same in the first epoch, in which every sample is new to the model, so that none can be learned by heart."""
 STILL_HIGH = 0.95
 """Of the first training loss: classes that come one after the other let it jump back up to there."""
-EARLY = 0.4
+EARLY = 0.5
 """Of the first training loss: a pass after an interval of at least so much saw the model before it could overfit."""
 FALLING = 6
 """Newest passes that all fall: validation of a slow average of the weights, which learns late."""
@@ -43,6 +44,10 @@ MOST_METRICS = 32
 SURELY_ABOVE = 0.05
 """What an accuracy may lie above one and a half times chance and still be chance."""
 ACCURACY = ("acc", "accuracy", "top1")
+NO_LOSSES = frozenset("ppl perplexity err error errors mae rmse mape wer cer ter eer fid kid".split())
+"""Words in the name of a metric that is on a scale of its own."""
+SOON = 2.5
+"""Times the first epoch: a first pass that comes later may have missed that validation improved before it turned."""
 CAUSES = ("eval-in-train-mode", "missing-zero-grad")
 """Facts that explain it."""
 
@@ -142,11 +147,14 @@ class ValAtChance:
     def _judge(self, passes: _Passes, began: float) -> Candidate | None:
         if passes.count < FEWEST or passes.falls or passes.first > COMPARABLE * began:
             return None
+        if not NO_LOSSES.isdisjoint(_words(passes.metric)):
+            return None
         train = float(np.median(passes.latest_train)) if passes.latest_train else self._train.newest
         if not train < FELL * began or self._train.newest_high > STILL_HIGH * began:
             return None
         is_chance = NEAR_CHANCE[0] * self._chance <= began <= NEAR_CHANCE[1] * self._chance
-        at_once = self._train.end_of_first_epoch < FELL_AT_ONCE * began
+        soon = passes.first_step <= SOON * self._train.first_epoch_steps
+        at_once = soon and self._train.end_of_first_epoch < FELL_AT_ONCE * began
         early = passes.highest_train_loss >= EARLY * began
         if is_chance and (at_once or early):
             return self._candidate(passes, began, train, "alarm", at_once)
@@ -190,6 +198,10 @@ class ValAtChance:
 
 
 def _is_validation_accuracy(name: str) -> bool:
-    words = name.lower().replace("/", "_").replace("-", "_").replace(".", "_").split("_")
+    words = _words(name)
     taken = any(word.startswith(("val", "test", "eval")) for word in words)
     return taken and any(word.endswith(ACCURACY) for word in words)
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z0-9]+", name.lower())

@@ -104,6 +104,18 @@ def test_a_metric_on_another_scale_is_none() -> None:
     assert judged(run([90.0, 91.0, 92.0, 91.0, 90.0])) is None
 
 
+@pytest.mark.parametrize(("metric", "found"), [("val_loss", True), ("val_perplexity", False), ("val/error", False)])
+def test_numbers_on_a_scale_of_their_own_are_none(metric: str, found: bool) -> None:
+    whole = run([4.0] * 8)
+    passes = [{**e, "metric": metric} if e["kind"] == "evaluation" else e for e in whole.events]
+    assert (judged(chunk(whole.steps, passes, whole.gradients)) is not None) == found
+
+
+def test_a_first_pass_long_after_the_first_epoch_is_not_certain() -> None:
+    found = judged(run(RISING, 0.05 + 1.3 * np.exp(-np.arange(800) / 15), epoch=20))
+    assert found is not None and found.level == "watch"
+
+
 def test_another_validation_that_learned_excuses_it() -> None:
     good = evaluations([1.0, 0.5, 0.4, 0.4], metric="cross_entropy #2")
     whole = run(RISING)
