@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 import types
 from typing import NamedTuple
 
 CONTEXT_LINES = 2
 MAX_SOURCE_BYTES = 4_000_000
+PACKAGES = ("site-packages", "dist-packages")
 
 
 class Line(NamedTuple):
@@ -25,10 +25,10 @@ class UserLines:
 
     def __init__(self, own_directory: str, torch_directory: str) -> None:
         self._never = (own_directory + os.sep, torch_directory + os.sep, "<frozen ", "<forgemon")
-        paths = sysconfig.get_paths()
-        self._libraries = tuple(
-            {p + os.sep for p in (paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"])}
-        )
+        # Not from sysconfig: the program may be in the middle of importing it.
+        known = [p for p in (*sys.path, os.path.dirname(torch_directory)) if type(p) is str]
+        installed = {p for p in known if os.path.basename(p) in PACKAGES}
+        self._libraries = tuple(p + os.sep for p in {os.path.dirname(os.__file__), *installed})
         self._kinds: dict[str, int] = {}
 
     def here(self) -> Line | None:
