@@ -69,7 +69,7 @@ class Growth:
 
 
 class ExplodingGradients:
-    """Statistical. Off with several optimizers (GAN); a loss below zero (RL) gives no second line of its own."""
+    """Statistical. Off with several optimizers (GAN) and losses below zero (RL, densities)."""
 
     symptoms: ClassVar[tuple[str, ...]] = ("exploding-gradients",)
 
@@ -114,7 +114,7 @@ class ExplodingGradients:
         level = max(first.norm, self._sorted[len(self._sorted) // QUARTILE]) if self._sorted else first.norm
         growth = self._growth
         level = level if growth is None else growth.level
-        near_best = block.loss <= NOT_AT_BEST * self._best_loss and not self._negative
+        near_best = block.loss <= NOT_AT_BEST * self._best_loss
         if block.norm > GROWN * level and not near_best:
             if growth is None:
                 before = min(self._rates, default=block.learning_rate)
@@ -140,7 +140,7 @@ class ExplodingGradients:
         growth.last_step = block.last_step
         growth.peak = max(growth.peak, block.norm)
         growth.clipped = growth.clipped or block.clipped
-        if not self._negative and block.loss > WORSE * max(self._untrained, first.loss):
+        if block.loss > WORSE * max(self._untrained, first.loss):
             growth.loss_followed = True
             growth.peak_loss = max(growth.peak_loss, block.loss)
         if growth.blocks >= CONFIRMED_BLOCKS and (self._found is None or growth.loss_followed or not self._found.loss_followed):
@@ -148,11 +148,11 @@ class ExplodingGradients:
 
     def candidates(self) -> list[Candidate]:
         found = self._found
-        if found is None or len(self._optimizers) > 1:
+        if found is None or len(self._optimizers) > 1 or self._negative:
             return []
         large = self._ratios.highest_since(found.first_step)
         stands = found is self._growth
-        line = found.loss_followed or (large > LARGE_UPDATES and not self._negative)
+        line = found.loss_followed or large > LARGE_UPDATES
         return [self._candidate(found, large, line and stands, stands)]
 
     def _candidate(self, found: Growth, ratio: float, alarm: bool, stands: bool) -> Candidate:

@@ -105,17 +105,16 @@ def test_noise_of_an_order_of_magnitude_is_none(seed: int) -> None:
     assert judged(noise(3000, seed, 0.5), noise(3000, seed + 99, 1.0)) == []
 
 
-def test_a_single_spike_is_none() -> None:
+def test_a_short_spike_is_none() -> None:
     loss, norm = noise(400, 1), noise(400)
-    norm[200:204], loss[200:204] = 1e5, 1e3
+    norm[200:220], loss[200:220] = 1e5, 1e3
     assert judged(loss, norm) == []
 
 
-def test_several_optimizers_are_not_judged_and_a_loss_below_zero_gives_no_second_line() -> None:
+def test_several_optimizers_and_losses_below_zero_are_not_judged() -> None:
     loss, norm = explosion()
     assert judged(loss, norm, optimizer=np.arange(400) % 2) == []
-    (found,) = judged(loss - 3, norm)
-    assert found.level == "watch"
+    assert judged(loss - 3, norm) == []
 
 
 def test_one_that_is_over_says_until_when_it_stood() -> None:

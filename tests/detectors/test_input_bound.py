@@ -57,6 +57,12 @@ def test_a_loader_that_keeps_up_a_toy_and_what_is_not_visible_are_none(data_s: f
     assert judged(data_s, step_s, 3000) == []
 
 
+def test_a_wait_too_short_to_shorten_is_none() -> None:
+    steps = (np.arange(1, 501) * 50).tolist()
+    assert judged(0.0015, 0.002, steps=steps) == []
+    assert len(judged(0.0025, 0.003, steps=steps)) == 1
+
+
 def test_little_time_is_no_finding() -> None:
     assert judged(0.01, 0.012) == []
 

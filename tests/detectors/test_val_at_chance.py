@@ -130,8 +130,9 @@ def test_an_accuracy_above_chance_excuses_it(accuracy: float, found: bool) -> No
 
 def test_classes_that_come_one_after_the_other_are_none() -> None:
     """Each new class lets the loss jump up again: it never really falls."""
-    loss = np.tile(np.concatenate([np.full(15, 3.0), np.full(35, 0.05)]), 16)
+    loss = np.tile(np.concatenate([np.full(15, 1.5), np.full(35, 0.05)]), 16)
     assert judged(run(RISING, loss)) is None
+    assert judged(run(RISING, [*loss[:50], *falling()[50:]])) is not None
 
 
 def test_several_optimizers_losses_below_zero_and_training_data_are_left_out() -> None:

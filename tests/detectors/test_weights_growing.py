@@ -56,6 +56,10 @@ def test_a_rate_that_warms_up_is_none() -> None:
     assert judged(np.exp(np.arange(50) / 20), list(range(1, 51))) == []
 
 
+def test_growth_that_has_not_trebled_yet_is_none() -> None:
+    assert judged(1 + 1.5 * np.clip(2 * at() - 1, 0, 1)) == []
+
+
 def test_a_norm_that_has_come_back_is_none() -> None:
     assert judged([*np.exp(4 * at())[:-1], 20.0]) == []
 
