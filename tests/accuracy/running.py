@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,7 +107,8 @@ def _run(server: Server, configuration: Configuration, seed: int, out: Path, bud
     source = configuration.source(seed)
     if status.exists() and script.read_text() == source:
         return Done(configuration, seed, folder, int(status.read_text()))
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # a log of another version of the script would be read for this one's
+    folder.mkdir(parents=True)
     before = configuration.source_before(seed)
     if before is not None:
         (folder / "before.py").write_text(before)

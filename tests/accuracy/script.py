@@ -55,7 +55,14 @@ class Script:
             *self._constants(),
         ]
         names = ["data", "loaders", "model", "pretrained", "optimizer", "schedule", "criterion", "before"]
-        body = [*top, *self.lines(names), "step = 0", 'best_val_loss = float("inf")', *self._loop(), *self.lines(["end"])]
+        body = [
+            *top,
+            *self.lines(names),
+            "step = 0",
+            'best_val_loss, best_state = float("inf"), None',
+            *self._loop(),
+            *self.lines(["end"]),
+        ]
         return "\n".join(body) + "\n"
 
     def _constants(self) -> Lines:
