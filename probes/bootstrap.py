@@ -16,7 +16,7 @@ from typing import Any
 PACKAGE = "_forgemon_probes"
 STATE = "_forgemon_probe"
 ORDER = (
-    "record where schedule writer observe dynamo guard moment transfer losses evaluations discover gradients reuse checkpoints "
+    "record where schedule writer observe dynamo guard pending moment transfer losses evaluations discover gradients reuse checkpoints "
     "asleep attention frames counters "
     "run_info loader_identity window loop rows known parameters validation probe facts "
     "directions scalars series kept logged "
@@ -82,16 +82,20 @@ def load(directory: str) -> Any:
     package.__path__ = []
     sys.modules[PACKAGE] = package
     for name in ORDER:
-        path = os.path.join(directory, name + ".py")
-        with open(path, encoding="utf-8") as file:
-            source = file.read()
+        code = _code(directory, name)
         module = types.ModuleType(f"{PACKAGE}.{name}")
         module.__package__ = PACKAGE
-        module.__file__ = path
+        module.__file__ = code.co_filename
         sys.modules[module.__name__] = module
         setattr(package, name, module)
-        exec(compile(source, path, "exec"), module.__dict__)
+        exec(code, module.__dict__)
     return sys.modules[f"{PACKAGE}.session"]
+
+
+def _code(directory: str, name: str) -> types.CodeType:
+    path = os.path.join(directory, name + ".py")
+    with open(path, encoding="utf-8") as file:
+        return compile(file.read(), path, "exec")
 
 
 def _wait_for_torch(config: dict[str, Any]) -> None:
@@ -101,19 +105,17 @@ def _wait_for_torch(config: dict[str, Any]) -> None:
         if os.path.exists(os.path.join(rank_directory, "detach")):
             return
         time.sleep(0.05)
-    import ctypes
-
-    def call(_: Any) -> int:
-        try:
-            enter(config)
-        except BaseException:
-            _tell(config, "refused", message="see boot-error.txt", run_dir=None)
-        return 0  # anything else would raise in the user's code
-
-    pending = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(call)
-    ctypes.pythonapi.Py_AddPendingCall(pending, None)
-    while STATE not in sys.modules:  # keep `pending` alive until it ran
+    namespace: dict[str, Any] = {"__name__": PACKAGE + "_pending"}
+    exec(_code(config["probes_dir"], "pending"), namespace)
+    while not namespace["post"](lambda: _enter_late(config)):
         time.sleep(0.05)
+
+
+def _enter_late(config: dict[str, Any]) -> None:
+    try:
+        enter(config)
+    except Exception:
+        _tell(config, "refused", message="see boot-error.txt", run_dir=None)
 
 
 def _rank_directory(config: dict[str, Any]) -> str:

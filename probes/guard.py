@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import dynamo
@@ -21,14 +22,15 @@ ASLEEP, LOSS, AWAKE = 0, 1, 2
 """Modes. ASLEEP: of the watched functions only rare ones are observed, and a call of one wakes us. LOSS: a step of which the loss alone
 is wanted. AWAKE: an observed step, or an evaluation."""
 
-Report = Callable[[str, str, bool], None]
-"""Place, message, and whether it has become too much."""
+Report = Callable[[str, str], None]
+"""Place and message."""
 
 
 class Guard:
     """Wraps callbacks: silent in forked children, silent when switched off, and timed."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, give_up: Callable[[], None]) -> None:
+        """`report()` is called at the first error of each place, `give_up()` when there have been too many in all."""
         self.active = False
         self.mode = AWAKE
         self.step = 0
@@ -42,10 +44,16 @@ class Guard:
         "What a call of a callback costs beside the callback."
         self.calls = 0
         "Of callbacks, so far."
-        self._inside = False
+        self.inside = False
         "In a callback: what torch's functions do for us is none of the loop's doing."
+        self.when_over: Callable[[], None] | None = None
+        "To be called once, when the callback under way is over."
         self._report = report
+        self._give_up = give_up
+        self._gave_up = False
         self._errors: dict[str, int] = {}
+        self.unsaid = 0
+        "Errors that could not even be recorded."
 
     def __call__(
         self,
@@ -60,15 +68,17 @@ class Guard:
         modules, compile_with = sys.modules, dynamo.switch()
 
         def guarded(*values: Any) -> None:
-            if self._inside or not self.active or getpid() != self.pid:
+            if self.inside or not self.active or getpid() != self.pid:
                 return
             began = clock()
-            self._inside = True
-            self.calls += 1
             chosen = callback
             compiling = compile_with is not None and "torch._dynamo" in modules
-            compiler = compile_with(None) if compiling and compile_with is not None else None
+            compiler = None
             try:
+                self.inside = True
+                self.calls += 1
+                if compiling and compile_with is not None:
+                    compiler = compile_with(None)
                 if not always:
                     if self.mode == LOSS and light is not None:
                         chosen = light
@@ -80,9 +90,11 @@ class Guard:
             except Exception as error:
                 self.swallow_ours(chosen, error)
             finally:
-                self._inside = False
+                self.inside = False
                 if compiling and compile_with is not None:
                     compile_with(compiler)
+                if self.when_over is not None:
+                    self._now_over()
                 self.spent_s += clock() - began + self.overhead_s
 
         guarded._torchdynamo_disable = True  # type: ignore[attr-defined]
@@ -115,6 +127,22 @@ class Guard:
         self.active, self.mode, self.spent_s = active, mode, 0.0
         self.overhead_s = max(0.0, watched_s - plain_s - inside_s) / calls
 
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """As in a callback: nothing is observed, and whoever wants to take us out waits until this is over."""
+        before, self.inside = self.inside, True
+        try:
+            yield
+        finally:
+            self.inside = before
+            if self.when_over is not None and not before:
+                self._now_over()
+
+    def _now_over(self) -> None:
+        action, self.when_over = self.when_over, None
+        if action is not None:
+            self.protected(action)
+
     def protected(self, function: Callable[..., None], *values: Any) -> None:
         """Call once, swallowing what it raises."""
         try:
@@ -126,14 +154,26 @@ class Guard:
         """Swallow what a callback raised, unless it was the user's own signal handler that did."""
         if _raised_by_user(error):
             raise error  # a signal handler of the user's ran inside our code: its exception is theirs
-        self.swallow(getattr(callback, "__qualname__", repr(callback)), error)
+        self.swallow(getattr(callback, "__qualname__", type(callback).__name__), error)
 
     def swallow(self, place: str, error: Exception) -> None:
-        """Count an error of our own and report it once for its place."""
-        self._errors[place] = self._errors.get(place, 0) + 1
-        give_up = sum(self._errors.values()) == MOST_ERRORS
-        if self._errors[place] == 1 or give_up:
-            self._report(place, f"{type(error).__name__}: {error}"[:500], give_up)
+        """Count an error of our own, report it once for its place, and give up after several."""
+        try:
+            self._errors[place] = times = self._errors.get(place, 0) + 1
+            if times == 1:
+                self._report(place, _described(error))
+            if not self._gave_up and sum(self._errors.values()) >= MOST_ERRORS:
+                self._give_up()
+                self._gave_up = True
+        except Exception:
+            self.unsaid += 1
+
+
+def _described(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:500]
+    except Exception:  # of a class of the program's, which cannot be written
+        return type(error).__name__
 
 
 def _raised_by_user(error: Exception) -> bool:

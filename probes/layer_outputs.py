@@ -55,10 +55,11 @@ class LayerOutputs:
 
     def end(self) -> None:
         """Take the hook out."""
-        handle, self._handle = self._handle, None
+        handle = self._handle
         if handle is not None:
             handle.remove()
             getattr(torch_module, "_global_forward_hooks_with_kwargs", {}).pop(handle.id, None)  # the handle leaves it behind
+            self._handle = None
         self._root, self._names, self._calls, self._scalars = None, {}, [], []
 
     def _called(self, module: torch.nn.Module, *values: Any) -> None:

@@ -1,6 +1,8 @@
-"""Moments at which the process may be changed: on its main thread, and while no optimizer step iterates over torch's hooks.
+"""Moments at which the process may be changed: on its main thread, outside our own callbacks, and while no optimizer step iterates
+over torch's hooks.
 
-Adding to or deleting from a dict of hooks while a step loops over it would raise RuntimeError in the user's loop.
+Adding to or deleting from a dict of hooks while a step loops over it would raise RuntimeError in the user's loop; and a callback that
+goes on after all was taken out would put something in again.
 """
 
 from __future__ import annotations
@@ -8,8 +10,14 @@ from __future__ import annotations
 import _thread
 import sys
 import types
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .pending import post
+
+if TYPE_CHECKING:
+    from .guard import Guard
 
 STEP_WRAPPER_FILE = "optim/optimizer.py"
 
@@ -17,11 +25,12 @@ STEP_WRAPPER_FILE = "optim/optimizer.py"
 class Moment:
     """Runs things now if that is safe, else at the next safe moment."""
 
-    def __init__(self, arm: Callable[[], None], disarm: Callable[[], None]) -> None:
+    def __init__(self, guard: Guard, arm: Callable[[], None], disarm: Callable[[], None]) -> None:
         """`arm()` is to see to it that the next step calls `between_hooks`, until `disarm()`."""
-        self._arm, self._disarm = arm, disarm
+        self._guard, self._arm, self._disarm = guard, arm, disarm
         self._deferred: list[Callable[[], None]] = []
-        self._pending: list[Any] = []
+        self._actions: deque[Callable[[], None]] = deque()
+        self._posted = False
 
     def when_no_step_runs(self, action: Callable[[], Any]) -> bool:
         """Now, or between the hooks of the step that runs (see `between_hooks`); whether it was now."""
@@ -37,23 +46,33 @@ class Moment:
         deferred, self._deferred = self._deferred, []
         self._disarm()
         for action in deferred:
-            action()
+            self._guard.protected(action)
 
     def on_main_thread(self, action: Callable[[], None]) -> None:
-        """Between two instructions of the main thread, as a signal handler would; from any thread."""
-        import ctypes
+        """Between two instructions of the main thread, as a signal handler would; from any thread. What already waits is not
+        asked for twice: a main thread that is long in C code has a queue of 32 such calls, and it is the program's too."""
+        if action not in self._actions:
+            self._actions.append(action)
+        self.post_again()
 
-        def call(_: Any) -> int:
-            self._pending.clear()
-            action()
-            return 0  # anything else would raise in the user's code
+    def post_again(self) -> None:
+        """What waits and was not taken when the interpreter's queue was full, or a callback of ours under way."""
+        if self._actions and not self._posted:
+            self._posted = True  # before it is: it may run at once
+            if not post(self._go_on):
+                self._posted = False
 
-        pending = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(call)
-        self._pending.append(pending)  # the interpreter holds no reference to it
-        ctypes.pythonapi.Py_AddPendingCall(pending, None)
+    def _go_on(self) -> None:
+        self._posted = False
+        if self._guard.inside:
+            self._guard.when_over = self.post_again
+            return
+        while self._actions:
+            self._guard.protected(self._actions.popleft())
 
     def forget(self) -> None:
         self._deferred.clear()
+        self._actions.clear()
 
 
 def step_running() -> bool:

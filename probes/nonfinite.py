@@ -70,6 +70,7 @@ class NonFinite(Probe):
         self._inputs = BatchInputs()
         self._step = Step()
         self._layers = LayerOutputs(session, self._layers_seen)
+        session.taken_out.append(self._layers.end)
         self._names: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
         self._losses_looked_at = 0
         self._looks: deque[Look] = deque(maxlen=MOST_LOOKS)
@@ -176,9 +177,6 @@ class NonFinite(Probe):
         while (look := self._looks.popleft()).now is not now:
             pass  # its row was lost
         return look
-
-    def exiting(self) -> None:
-        self._layers.end()
 
     def _begin_step(self) -> None:
         self._inputs.clear()

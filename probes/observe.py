@@ -87,9 +87,10 @@ class CodeObserver:
     def forget(self, function: Any) -> None:
         found = unwrap(function)
         if found in self._swapped:
-            original, shim = self._swapped.pop(found)
+            original, shim = self._swapped[found]
             if found.__code__ is shim:  # somebody else may have swapped it since: then ours is no longer in the way
                 found.__code__ = original
+            self._swapped.pop(found, None)
 
     def suspend(self, function: types.FunctionType) -> None:
         original, shim = self._swapped[function]
@@ -221,6 +222,8 @@ class MonitoringObserver:
         self._monitoring.set_local_events(self._tool, function.__code__, self._events[function.__code__])
 
     def remove(self) -> None:
+        if self._monitoring.get_tool(self._tool) != "forgemon":
+            return
         for code in list(self._callbacks):
             self._monitoring.set_local_events(self._tool, code, 0)
         self._callbacks.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import time
@@ -51,8 +52,9 @@ class Session:
         self._progress = (0, time.monotonic())
         self._line_of_call: tuple[int, Line | None] = (-1, None)
         self._quiet = (0, time.monotonic())
-        self._moment = Moment(self._arm_moment, self._disarm_moment)
-        self.guard = Guard(self._failed)
+        self._leaves_because = ""
+        self.guard = Guard(self._failed, lambda: self.request_detach("too many errors of its own"))
+        self._moment = Moment(self.guard, self._arm_moment, self._disarm_moment)
         self.lines = UserLines(os.path.dirname(os.path.abspath(config["probes_dir"] + "/x")), os.path.dirname(torch.__file__))
         self.writer = Writer(
             rank_directory(self.run_directory, self.rank), self._prepare, self._each_period, self._writer_failed
@@ -63,6 +65,8 @@ class Session:
         self.facts = Facts(self.emit, self.step_now)
         self.loop = Loop(self, self.transfer)
         self.steps = Steps(self)
+        self.taken_out: list[Callable[[], None]] = []
+        "What takes out that which a probe put in itself."
         self.observer = new_observer()
         self.attention = Attention(self.guard, self.observer, self.roused, self.step_now)
         dynamo.skip(own_codes())
@@ -94,28 +98,32 @@ class Session:
         self.know_roots(roots)
         self.guard.calibrate()
         self.steps.calibrate()
+        with self.guard.undisturbed():
+            self._put_in()
+            scan_s = time.perf_counter() - began
+            if optimizers:
+                self.write_info()
+            self.emit(
+                "attached",
+                pid=self.config.get("host_pid", os.getpid()),
+                mode=self.config.get("mode"),
+                python=sys.version.split()[0],
+                torch=torch.__version__,
+                rank=self.rank,
+                world_size=world_size(),
+                scan_s=scan_s,
+                optimizers=len(optimizers),
+                models=[type(root).__name__ for root in roots][:20],
+                signals=self.instruments.signals(),
+            )
+
+    def _put_in(self) -> None:
         self.active = self.guard.active = True
         self.instruments.install(self.observer)
         if not self._moment.when_no_step_runs(self._hook_steps):
             self.steps.ends_a_step_begun_before_us = True
         self._previous_excepthook, sys.excepthook = sys.excepthook, self._make_excepthook()
         atexit.register(self._exiting)
-        scan_s = time.perf_counter() - began
-        if optimizers:
-            self.write_info()
-        self.emit(
-            "attached",
-            pid=self.config.get("host_pid", os.getpid()),
-            mode=self.config.get("mode"),
-            python=sys.version.split()[0],
-            torch=torch.__version__,
-            rank=self.rank,
-            world_size=world_size(),
-            scan_s=scan_s,
-            optimizers=len(optimizers),
-            models=[type(root).__name__ for root in roots][:20],
-            signals=self.instruments.signals(),
-        )
 
     def first_step(self) -> None:
         """An optimizer steps: this is a process to record. Others under `forgemon run` import torch too and write nothing."""
@@ -175,7 +183,11 @@ class Session:
 
     def request_detach(self, reason: str = "asked to") -> None:
         """Leave at the next moment that is safe; from any thread."""
-        self._moment.on_main_thread(lambda: self.leave(reason))
+        self._leaves_because = self._leaves_because or reason
+        self._moment.on_main_thread(self._leave_as_asked)
+
+    def _leave_as_asked(self) -> None:
+        self.leave(self._leaves_because)
 
     def leave(self, reason: str) -> None:
         """Take every probe out, on the main thread and while no optimizer step iterates over the hooks; later if one does."""
@@ -185,40 +197,57 @@ class Session:
     def _leave(self, reason: str) -> None:
         if not self.active:
             return
-        self._take_out()
-        self.probes.tell("exiting")
-        self.emit("detached", reason=reason)
-        self.writer.stop(timeout_s=0.0)
-        forget_modules()
+        with self.guard.undisturbed():
+            self._one_after_the_other(
+                self._take_out,
+                lambda: self.probes.tell("exiting"),
+                lambda: self.emit("detached", reason=reason),
+                lambda: self.writer.stop(timeout_s=0.0),
+                forget_modules,
+            )
+
+    def _one_after_the_other(self, *actions: Callable[[], None]) -> None:
+        """Each is done whatever becomes of those before it, be it a KeyboardInterrupt, which the program gets after them."""
+        with contextlib.ExitStack() as stack:
+            for action in reversed(actions):
+                stack.callback(self.guard.protected, action)
 
     def _take_out(self) -> None:
         self.active = self.guard.active = False
-        for handle in self._handles:
-            handle.remove()
-        self.observer.remove()
-        self._moment.forget()
+        self._one_after_the_other(
+            *(handle.remove for handle in self._handles),
+            *self.taken_out,
+            self.observer.remove,
+            self.observer.remove,  # what an interrupt in the first left in
+            self._moment.forget,
+            self._give_back_excepthook,
+            lambda: atexit.unregister(self._exiting),
+        )
+
+    def _give_back_excepthook(self) -> None:
         if sys.excepthook is self._excepthook:
             sys.excepthook = self._previous_excepthook
-        atexit.unregister(self._exiting)
 
     def _exiting(self) -> None:
         """atexit: the interpreter shuts down in order."""
-        if os.getpid() != self.guard.pid or not self.active:
+        if os.getpid() != self.guard.pid or not self.active or not self.writer.started:
             return
-        if not self.writer.started:
-            return
-        self.write_info()
-        self.guard.protected(self.loop.flush_evaluations)
-        self.transfer.finish(timeout_s=0.5)
-        self.probes.tell("exiting")
-        self.emit("exiting")
-        self.writer.stop()
+        self._one_after_the_other(
+            self.write_info,
+            self.loop.flush_evaluations,
+            lambda: self.transfer.finish(timeout_s=0.5),
+            lambda: self.probes.tell("exiting"),
+            lambda: self.emit("exiting"),
+            self.writer.stop,
+        )
 
     def _make_excepthook(self) -> Callable[..., Any]:
         def excepthook(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
-            if self.active and os.getpid() == self.guard.pid:
-                self.guard.protected(self._raised, kind, error, trace)
-            self._previous_excepthook(kind, error, trace)
+            try:
+                if self.active and os.getpid() == self.guard.pid:
+                    self.guard.protected(self._raised, kind, error, trace)
+            finally:
+                self._previous_excepthook(kind, error, trace)
 
         self._excepthook = excepthook
         return excepthook
@@ -313,6 +342,7 @@ class Session:
     def _each_period(self) -> None:
         if self.active and os.path.exists(os.path.join(self.writer.directory, "detach")):
             self.request_detach()
+        self._moment.post_again()
         now = time.monotonic()
         self._wake_when_quiet(now)
         activity, since = self._progress
@@ -328,15 +358,13 @@ class Session:
             self._quiet = (self.steps.step, now)
         elif now - since > QUIET_S and self.active:
             self._quiet = (step, now)
-            self._moment.on_main_thread(lambda: self.guard.protected(self.steps.wake_blind))
+            self._moment.on_main_thread(self.steps.wake_blind)
 
     def _writer_failed(self, error: Exception) -> None:
         self.guard.swallow("Writer", error)
 
-    def _failed(self, place: str, error: str, give_up: bool) -> None:
+    def _failed(self, place: str, error: str) -> None:
         self.emit("probe_error", where_in_probe=place, error=error)
-        if give_up:
-            self.request_detach("too many errors of its own")
 
 
 def forget_modules() -> None:

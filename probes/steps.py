@@ -137,19 +137,22 @@ class Steps:
                 begins(optimizer)
 
         def after(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            if guard.mode != ASLEEP:
-                ends(optimizer)
-                return
-            known = known_ones.get(id(optimizer))
-            if known is None:
-                awakes(optimizer)  # it came while we slept
-                return
-            known.steps += 1
-            if known.steps > self.step:
-                self.step = known.steps
-            asleep.step(known is self._main)
-            if asleep.left <= 0:
-                awakes(optimizer)
+            try:
+                if guard.mode != ASLEEP:
+                    ends(optimizer)
+                    return
+                known = known_ones.get(id(optimizer))
+                if known is None:
+                    awakes(optimizer)  # it came while we slept
+                    return
+                known.steps += 1
+                if known.steps > self.step:
+                    self.step = known.steps
+                asleep.step(known is self._main)
+                if asleep.left <= 0:
+                    awakes(optimizer)
+            except Exception as error:
+                guard.swallow_ours(after, error)
 
         return before, after
 
@@ -159,7 +162,7 @@ class Steps:
         if self._main is None:
             self._main = known
             self.parameters.look_for_names(known)
-            self._session.first_step()
+        self._session.first_step()
         known.now = now = Observation()
         if not self._session.loop.window.complete:
             return

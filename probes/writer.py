@@ -131,9 +131,11 @@ class Writer:
                 except Exception as error:
                     self._failed(error)  # a bug of ours: said once, and what was in hand is lost
                 self._wake.acquire(timeout=PERIOD_S)
-            self._drain()
-            self._drain()  # what was found out on this thread at the end
-            self._close()
+            for last in (self._drain, self._drain, self._close):  # twice: what was found out on this thread at the end
+                try:
+                    last()
+                except Exception as error:
+                    self._failed(error)
         finally:
             self._ended.release()
 
@@ -143,12 +145,14 @@ class Writer:
             item = self._queue.popleft()
             if item[0] is None:
                 self._flush_rows(rows)
-                self._write_event(item[1])
+                if not self._writes(self._write_event, item[1]):
+                    self._lost_on_disk += 1
             elif item[0] is FLUSHED:
                 self._flush_rows(rows)
                 item[1].release()
             elif callable(item[1]):
-                self._write_file(*item)
+                if not self._writes(item[1], os.path.join(self.directory, item[0])):
+                    self._lost_on_disk += 1
             else:
                 rows.setdefault(item[0], []).append(item[1])
         self._flush_rows(rows)
@@ -156,9 +160,7 @@ class Writer:
 
     def _flush_rows(self, rows: dict[str, list[Sequence[float]]]) -> None:
         for name, new in rows.items():
-            try:
-                self._table(name).append(new)
-            except OSError:
+            if not self._writes(self._append, name, new):
                 self._lost_on_disk += len(new)
         rows.clear()
         metrics = [name for name in self._tables if name.startswith("metrics/")]
@@ -175,8 +177,27 @@ class Writer:
             self._tables[name] = Table(os.path.join(self.directory, name + ".npy"), columns)
         return self._tables[name]
 
+    def _append(self, name: str, rows: list[Sequence[float]]) -> None:
+        self._table(name).append(rows)
+
+    def _writes(self, write: Callable[..., object], *values: Any) -> bool:
+        """Whether `write` could; not for the disk's sake or, which is said, by a bug of ours."""
+        try:
+            write(*values)
+        except OSError:
+            return False
+        except Exception as error:
+            self._failed(error)
+            return False
+        return True
+
     def _write_event(self, event: dict[str, Any]) -> None:
-        if not self._write_line(event_line(self._prepare(event))):
+        try:
+            line = event_line(self._prepare(event))
+        except Exception as error:
+            self._failed(error)
+            line = event_line({**event, "where": None})
+        if not self._write_line(line):
             self._lost_on_disk += 1
 
     def _write_line(self, line: bytes) -> bool:
@@ -189,12 +210,6 @@ class Writer:
         self._torn = 0 < written < len(line)
         return written == len(line)
 
-    def _write_file(self, name: str, write: Callable[[str], None]) -> None:
-        try:
-            write(os.path.join(self.directory, name))
-        except OSError:
-            self._lost_on_disk += 1
-
     def _report_lost(self) -> None:
         lost = self._lost + self._lost_on_disk
         if not lost:
@@ -204,7 +219,7 @@ class Writer:
 
     def _close(self) -> None:
         for table in self._tables.values():
-            table.close()
+            self._writes(table.close)
         os.close(self._events)
 
 

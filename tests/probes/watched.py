@@ -31,7 +31,13 @@ runpy.run_path(config["script"], run_name="__main__")
 
 
 def run_script(
-    source: str, folder: Path, *arguments: str, watched: bool = True, budget: float = 0.0, check: bool = True
+    source: str,
+    folder: Path,
+    *arguments: str,
+    watched: bool = True,
+    budget: float = 0.0,
+    check: bool = True,
+    timeout_s: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """Run `source` as FOLDER/train.py from its first line on; the run directory is FOLDER/run."""
     script = folder / "train.py"
@@ -49,7 +55,7 @@ def run_script(
         [sys.executable, "-c", PRELUDE, json.dumps(config), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout_s,
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
