@@ -35,6 +35,7 @@ OUTLIER = 3.5
 CONFIRMED_BLOCKS = 2
 CLIMB_BLOCKS = 3
 MOST_SINCE = 40
+MOST_ENDED = 64
 START_BLOCKS = 8
 START_RISE = 3.0
 ZIG_ZAG = 0.4
@@ -95,8 +96,8 @@ class Departures:
         "From the best level of all."
         self.fair: Departure | None = None
         "From the best level that the present learning rate has reached."
-        self.ended: Departure | None = None
-        "The longest one from the best level of all that has come back."
+        self.ended: list[Departure] = []
+        "The first MOST_ENDED from the best level of all that have come back."
         self.confirmed: Departure | None = None
         self._since_start: Departure | None = None
         self._first_is_lowest = False
@@ -116,8 +117,8 @@ class Departures:
         fair = min((b for r, b in self._best_by_rate.items() if r >= rate - 1), key=lambda b: b.loss, default=block)
         before = self.now
         self.now = self._follow(self.now, block, best)
-        if self.now is None and before is not None and (self.ended is None or before.blocks > self.ended.blocks):
-            self.ended = before
+        if self.now is None and before is not None and len(self.ended) < MOST_ENDED:
+            self.ended.append(before)
         self.fair = self._follow(self.fair, block, fair)
         self._confirm(block, max(self.initial.loss, first.loss))
         self._judge_start(block, first)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from forgemon.chunk import Gradients
 from forgemon.detectors.blocks import Floats, finite_median
+from forgemon.detectors.dead_gradients import DEAD
 from forgemon.detectors.in_a_row import InARow
 
 LEAST_MATRICES = 4
@@ -24,7 +25,7 @@ class GradientDepth:
 
     def __init__(self) -> None:
         self.since_step: int | None = None
-        "First step of the rows in a row with that profile; None while there are fewer than ROWS."
+        "First step of the rows in a row with that profile, of ROWS and more, while the first layers' gradients stay dead; else None."
         self.last_step = -1
         self.first = self.last = float("nan")
         "Root mean square of the newest row's gradients: of the first third (median) and of the largest matrix."
@@ -35,6 +36,9 @@ class GradientDepth:
         self._matrices: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self._roots: Floats = np.zeros(0)
         self._in_a_row = InARow()
+        self._held = InARow()
+        self._profile = (-1, -1)
+        "Newest step at which the profile was certain, and the one at which it had begun."
 
     def feed(self, gradients: Gradients) -> None:
         table = gradients.table
@@ -55,7 +59,12 @@ class GradientDepth:
             return
         steps = gradients.rows["step"][measured]
         lengths, begins = self._in_a_row.feed(steps, flags[measured])
-        self.since_step = int(begins[-1]) if lengths[-1] >= ROWS else None
+        certain = np.flatnonzero(lengths >= ROWS)
+        if len(certain):
+            self._profile = int(steps[certain[-1]]), int(begins[certain[-1]])
+        # Once the last layers have learned what they can alone, their gradients fade too, and the profile with them.
+        held, since = self._held.feed(steps, (flags | (low < DEAD))[measured])
+        self.since_step = self._profile[1] if held[-1] and self._profile[0] >= since[-1] else None
         self.first, self.last, self.last_step = float(low[measured][-1]), float(high[measured][-1]), int(steps[-1])
 
     def _begin(self, gradients: Gradients) -> None:
@@ -66,5 +75,5 @@ class GradientDepth:
         self.count = len(sizes)
         third = np.array_split(self._matrices, 3)[0]
         self.names = tuple(table.names[i] for i in third.tolist())
-        self._in_a_row = InARow()
+        self._in_a_row, self._held, self._profile = InARow(), InARow(), (-1, -1)
         self.since_step = None

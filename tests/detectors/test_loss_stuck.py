@@ -132,6 +132,14 @@ def test_gradients_that_die_towards_the_first_layers() -> None:
     assert "a.weight, b.weight" in found.summary
 
 
+def test_a_profile_that_fades_as_the_last_layer_finds_its_place_still_stands() -> None:
+    faded = np.where(np.arange(400)[:, None] < 100, profile(400, 0.1), 1e-9)
+    found = judged(run(flat(), 1e-3, faded))
+    assert found is not None and (found.symptom, found.level, found.first_step) == ("vanishing-gradients", "alarm", 1)
+    grown = np.where(np.arange(400)[:, None] < 100, profile(400, 0.1), 0.01)
+    assert judged(run(flat(), 1e-3, grown)) is None
+
+
 def test_vanishing_gradients_are_the_root_of_a_loss_that_stands() -> None:
     diagnosis = Diagnosis()
     diagnosis.feed(run(flat(), 1e-8, profile(400, 0.1)))
@@ -142,6 +150,9 @@ def test_vanishing_gradients_are_the_root_of_a_loss_that_stands() -> None:
 
 def test_gradients_that_differ_between_layers_are_ordinary() -> None:
     assert judged(run(flat(), 1e-3, profile(400, 0.4))) is None
+    assert judged(run(flat(), 1e-3, profile(400, 0.3))) is None
+    cliff = np.where(np.arange(len(NAMES)) < 4, 1e-9, 0.1) * np.ones((400, 1))  # and no fall from layer to layer
+    assert judged(run(flat(), 1e-3, cliff)) is None
     alone = np.where(np.arange(len(NAMES)) == 0, 1e-9, 0.1) * np.ones((400, 1))  # one layer at rest
     assert judged(run(flat(), 1e-3, alone)) is None
 

@@ -123,10 +123,10 @@ def test_a_climb_beside_one_large_update_is_an_alarm() -> None:
     assert found.evidence["second_line"] == "large updates"
 
 
-def test_such_a_climb_that_came_back_says_until_when() -> None:
+def test_such_a_climb_that_came_back_was_a_fault_and_says_until_when() -> None:
     loss = np.concatenate([learned(), np.full(100, 1.5), np.full(200, 0.1)])
     found = found_by(LossTrend(), watched(loss, [*[1e-3] * 300, 1.5, *[1e-3] * 299], 0.5))
-    assert (found.level, found.stands, found.last_step) == ("watch", False, 400)
+    assert (found.level, found.stands, found.last_step) == ("alarm", False, 400)
 
 
 @pytest.mark.parametrize("ratio", [1e-3, 0.05])
