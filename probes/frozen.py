@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from .known import Known, Observation
 from .owners import Owners
@@ -47,7 +49,7 @@ class FrozenParameters(Probe):
         reached.steps += 1
         if reached.never:
             reached.never.difference_update(now.indices)
-            reached.never = {i for i in reached.never if known.parameters[i].requires_grad}
+            reached.never = {i for i in reached.never if _can_be_reached(known.parameters[i])}
         if reached.steps >= STEPS:
             self._judge(known, reached)
 
@@ -67,3 +69,9 @@ class FrozenParameters(Probe):
                 names=[names.name_of(known.parameters[i]) or f"optimizer{known.index}, number {i}" for i in positions[:NAMED]],
                 steps_observed=reached.steps,
             )
+
+
+def _can_be_reached(parameter: torch.Tensor) -> bool:
+    """Whether it asks for a gradient and this rank has some of it: of a sharded model it may have nothing."""
+    local: Any = getattr(parameter, "_local_tensor", parameter)  # DTensor
+    return parameter.requires_grad and local.numel() > 0

@@ -26,16 +26,16 @@ torch.manual_seed(rank)
 norms, losses = [], []
 def local(tensor):
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-for step in range(8):
+for step in range(24):  # a parameter counts as frozen after 20
     model.train()
-    chosen = slice(rank * 32 + step, rank * 32 + step + 16)
+    chosen = slice(rank * 32 + step % 16, rank * 32 + step % 16 + 16)
     optimizer.zero_grad()
     loss = F.cross_entropy(model(x[chosen]), y[chosen])
     loss.backward()
     losses.append(loss.item())
     norms.append([float("nan") if p.grad is None else local(p.grad).norm().item() for p in model.parameters()])
     optimizer.step()
-    if step % 4 == 3:
+    if step % 12 == 11:
         model.eval()
         with torch.no_grad():
             F.cross_entropy(model(x[:16]), y[:16])
@@ -64,7 +64,7 @@ def test_each_rank_records_its_own_and_ends_as_unwatched(tmp_path: Path, wrapped
     for rank in range(RANKS):
         chunk = read_rank(tmp_path, rank)
         own = json.loads((tmp_path / f"measured-{rank}.json").read_text())
-        assert column(chunk, "step").tolist() == list(range(1, 9))
+        assert column(chunk, "step").tolist() == list(range(1, 25))
         assert column(chunk, "loss") == pytest.approx(own["loss"], rel=1e-6)
         (gradients,) = chunk.gradients
         assert gradients.table.names == NAMES
