@@ -78,13 +78,14 @@ def _overfits(log: Chunk) -> int | None:
 
 
 def _overwritten(log: Chunk) -> int | None:
-    """The save that replaces the weights of the best pass so far after a worse one."""
+    """The first save, after the best pass of all, of weights whose own pass was 5 % worse."""
     saves = [int(event["step"]) for event in log.events if event["kind"] == "checkpoint"]
     passes = [(int(event["step"]), number(event, "value")) for event in _evaluations(log)]
-    if not passes or not saves:
+    if not passes:
         return None
-    best = min(passes, key=lambda p: p[1])[0]
-    return next((save for save in saves if save > best), None)
+    best_step, best = min(passes, key=lambda p: p[1])
+    worse = [step for step, value in passes if step > best_step and value > 1.05 * best]
+    return next((save for save in saves if worse and save >= worse[0]), None)
 
 
 def _saved(log: Chunk) -> int | None:

@@ -144,7 +144,9 @@ def _wrong_sign(script: Script) -> None:
 
 DYNAMICS: tuple[Fault, ...] = (
     dynamic("lr-too-high/diverges", BLOWN_UP, "learning-rate-too-high", _diverging, lambda s: _rate(s, 100.0), "blown up"),
-    dynamic("lr-too-high/later", BLOWN_UP, "learning-rate-too-high", _steady, _rate_jumps, "left its level"),
+    dynamic(
+        "lr-too-high/later", BLOWN_UP + " gradient-spike", "learning-rate-too-high", _steady, _rate_jumps, "left its level"
+    ),
     dynamic("lr-too-high/dead", BLOWN_UP, "learning-rate-too-high", _rectified, _units_die),
     dynamic("lr-too-low", "loss-stuck", "learning-rate-too-low", _unscheduled, _rate_too_low),
     dynamic("vanishing", "loss-stuck vanishing-gradients", "vanishing-gradients depth-or-activation", _deep, _deep_sigmoid),
