@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 parser = argparse.ArgumentParser(description="Train a spiral classifier.")
-parser.add_argument("--epochs", type=int, default=102, help="one epoch is 100 steps")
+parser.add_argument("--epochs", type=int, default=51, help="one epoch is 100 steps")
 parser.add_argument("--seed", type=int, default=0)
 arguments = parser.parse_args()
 
@@ -49,7 +49,7 @@ model = nn.Sequential(
     nn.Dropout(0.1),
     nn.Linear(128, 3),
 )
-optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
 schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=10)
 
 best_val_loss = math.inf

@@ -18,6 +18,8 @@ SHOWN: Mapping[str, str] = {
     "overfits": "train-val-divergence",
 }
 """Of the demos that are called otherwise than the symptom they show."""
+EVERY_STEP = ("exploding-gradients", "gradient-spike")
+"""Demos that show their symptom on few steps of thousands: it is seen for sure only where each step is looked at."""
 GROUPS: Mapping[str, str] = {
     "A": f"A. {SECTIONS['A']}",
     "B": f"B. {SECTIONS['B']}",
@@ -41,6 +43,11 @@ def symptom_shown(demo: str) -> str | None:
 def demo_showing(symptom: str) -> str | None:
     """The demo that shows a symptom, if there is one."""
     return next((demo for demo in demos() if symptom_shown(demo) == symptom), None)
+
+
+def command_for(demo: str) -> str:
+    """What to write to see it."""
+    return f"forgemon demo {demo}{' --budget 0' if demo in EVERY_STEP else ''}"
 
 
 def find_demo(name: str) -> Path:

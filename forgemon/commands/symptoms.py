@@ -93,7 +93,7 @@ def _explained(row: Symptom) -> Iterator[str]:
 
 
 def _how_it_is_known(row: Symptom) -> Iterator[str]:
-    from forgemon.demos import demo_showing
+    from forgemon.demos import command_for, demo_showing
     from forgemon.explanations import EXPLANATIONS
 
     explanation = EXPLANATIONS[row.id]
@@ -108,7 +108,7 @@ def _how_it_is_known(row: Symptom) -> Iterator[str]:
     demo = demo_showing(row.id)
     if demo is not None:
         yield ""
-        yield f"  See it: forgemon demo {demo}"
+        yield f"  See it: {command_for(demo)}"
 
 
 def _wrapped(text: str, indent: int, hang: int = 0) -> list[str]:

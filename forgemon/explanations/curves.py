@@ -100,7 +100,7 @@ CURVES: Mapping[str, Explanation] = {
         "Medians of ten steps of the gradient norm before clipping: three in a row a hundred times as large as the level before, while the "
         "loss is not at its best.",
         "An alarm where the loss rises above where it began, or the updates are as large as the weights; else a watch.",
-        "A norm that is large all the time, and one that rises as a plateau is left and the loss falls.",
+        "A norm that is large all the time, one that rises while the loss falls, and losses below zero (densities).",
         """
   loss.backward()
 + clip_grad_norm_(model.parameters(), 1.0)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from forgemon.commands.symptoms import NOT_YET, command
-from forgemon.demos import demo_showing
+from forgemon.demos import command_for, demo_showing
 from forgemon.detectors import DETECTED
 from forgemon.errors import UserError
 from forgemon.explanations import EXPLANATIONS
@@ -52,7 +52,12 @@ def test_every_row_says_how_it_is_known_and_what_it_is_not(symptom: str) -> None
         assert text.endswith(".") and " ".join(text.split()) in flat
     assert ("For example" in flat) == (explanation.example != "")
     demo = demo_showing(symptom)
-    assert f"See it: forgemon demo {demo}" in flat if demo is not None else "See it" not in flat
+    assert f"See it: {command_for(demo)}" in flat if demo is not None else "See it" not in flat
+
+
+def test_a_demo_of_rare_steps_is_to_be_watched_at_every_step() -> None:
+    assert output("gradient-spike").endswith("See it: forgemon demo gradient-spike --budget 0\n")
+    assert output("loss-nonfinite").endswith("See it: forgemon demo goes-nan\n")
 
 
 @pytest.mark.parametrize("symptom", [symptom for symptom, row in SYMPTOMS.items() if row.section != "C"])
