@@ -19,7 +19,7 @@ from tests.accuracy.configurations import Configuration, all_configurations
 from tests.accuracy.figures import tables
 from tests.accuracy.judging import Judged, judge
 from tests.accuracy.quick import quick
-from tests.accuracy.running import run_all
+from tests.accuracy.running import folder_of, run_all
 
 
 def main() -> None:
@@ -67,6 +67,8 @@ def _jobs(options: argparse.Namespace) -> list[tuple[Configuration, int]]:
     most = max((len(c.seeds) for c in configurations), default=0)
     jobs = [(c, c.seeds[i]) for i in range(1 if options.quick else most) for c in configurations if i < len(c.seeds)]
     jobs = jobs[:: max(1, len(jobs) // options.limit)][: options.limit] if options.limit else jobs
+    if options.stored:
+        jobs = [job for job in jobs if (folder_of(*job, options.out) / "status").exists()]
     random.Random(0).shuffle(jobs)  # a run that is cut short has seen some of everything
     return jobs
 
@@ -80,7 +82,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=0.0, help="of the probes; 0 observes every step")
     parser.add_argument("--quick", action="store_true", help="the subset that CI runs")
     parser.add_argument("--out", type=Path, help="where logs and results stay; default: a new temporary folder")
-    return parser.parse_args()
+    parser.add_argument("--stored", action="store_true", help="judge the logs that stand in --out, run nothing else")
+    options = parser.parse_args()
+    if options.stored and options.out is None:
+        parser.error("--stored needs --out")
+    return options
 
 
 if __name__ == "__main__":

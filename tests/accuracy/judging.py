@@ -166,5 +166,7 @@ def learns(log: Chunk, folder: Path) -> bool:
     if len(values) < 4 or not np.isfinite(values).all():
         return False
     count = max(2, len(values) // 10)
-    first, last = float(np.median(values[:count])), float(np.median(values[-count:]))
+    # Of printed scores the first one is that of the untrained model.
+    first = scores[0] if scores else float(np.median(values[:count]))
+    last = float(np.median(values[-count:]))
     return math.isfinite(last) and last < first - 0.02 * abs(first)

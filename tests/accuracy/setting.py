@@ -82,7 +82,7 @@ LEARNING_RATES: dict[str, dict[str, float]] = {
     "lstm": {"sgd": 0.05, "momentum": 0.02, "adam": 4e-3, "adamw": 4e-3, "rmsprop": 1.5e-3},
     "regression": {"sgd": 0.05, "momentum": 0.01, "adam": 3e-3, "adamw": 3e-3, "rmsprop": 1e-3},
     "vae": {"sgd": 0.03, "momentum": 0.005, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 7e-4},
-    "gan": {"sgd": 0.03, "momentum": 0.01, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 3e-4},
+    "gan": {"sgd": 0.1, "momentum": 0.05, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3},
     "policy": {"sgd": 0.3, "momentum": 0.05, "adam": 5e-3, "adamw": 5e-3, "rmsprop": 2e-3},
 }
 """Peak learning rates at which the family learns well with a batch of 32."""

@@ -15,7 +15,10 @@ NETWORKS = [
 
 def gan(setting: Setting) -> Script:
     rate = learning_rate(setting)
-    made = OPTIMIZERS[setting.optimizer]
+    # Two players turn around each other with the usual momentum.
+    made = OPTIMIZERS[setting.optimizer].replace("momentum=0.9", "momentum=0.5")
+    if setting.optimizer.startswith("adam"):
+        made = made.replace("lr={lr}", "lr={lr}, betas=(0.5, 0.9)")
     optimizers = [
         "optimizer = " + made.format(parameters="model.parameters()", lr=rate),
         "g_optimizer = " + made.format(parameters="generator.parameters()", lr=rate),
@@ -44,7 +47,12 @@ def gan(setting: Setting) -> Script:
         "step": ["optimizer.step()"],
         "generator": ["g_optimizer.zero_grad()", f"g_loss = {g_loss}", "g_loss.backward()", "g_optimizer.step()"],
         "count": ["step += 1"],
-        "report": ["print('score', (fake.detach() - torch.tensor([2.0, 0.0])).norm(dim=1).sub(1).abs().mean().item())"],
+        "criterion": [
+            "def score(points):",
+            "    return (points.detach() - torch.tensor([2.0, 0.0])).norm(dim=1).sub(1).abs().mean().item()",
+            "print('score', score(generator(torch.randn(200, 4))))",
+        ],
+        "report": ["print('score', score(fake))"],
     }
     script = Script(setting, parts)
     script.step.insert(script.step.index("count"), "generator")
