@@ -17,10 +17,14 @@ CHOSEN = quick([c for c in all_configurations() if c.half == "tuning"])
 KNOWN_MISSES = {
     "eval-with-grad": "a pass whose loss no criterion computes is not seen to build graphs",
     "eval-in-train-mode": "the line named is one of the model's forward and not of the validation loop",
-    "softmax-before-cross-entropy": "with batches of one sample it is first seen in validation, and that line is named",
-    "labels-misaligned": "nothing is said",
+    "softmax-before-cross-entropy": "under bfloat16 it is first seen in validation, and that line is named",
 }
 """By fault: what the configuration chosen here shows of it, known and not hidden. A miss that is mended must leave this list."""
+
+BY_LUCK = {
+    "lr-too-high/later": "how many updates are measured depends on the machine's load; found where the one of the jump was",
+}
+"""The same for what one run shows and the next one of the same script does not."""
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -40,7 +44,8 @@ def test_no_alarm_on_a_healthy_run(outcomes: dict[str, Judged], name: str) -> No
 
 
 def _expected(name: str, fault: str) -> Any:
-    marks = [pytest.mark.xfail(reason=KNOWN_MISSES[fault], strict=True)] if fault in KNOWN_MISSES else []
+    reason = KNOWN_MISSES.get(fault) or BY_LUCK.get(fault)
+    marks = [pytest.mark.xfail(reason=reason, strict=fault in KNOWN_MISSES)] if reason else []
     return pytest.param(name, marks=marks)
 
 
