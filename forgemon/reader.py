@@ -21,10 +21,9 @@ from forgemon.parameters import read_parameters
 from forgemon.run_directory import check_run_directory, ranks_of, read_info
 from forgemon.soundness import SoundRows
 from forgemon.tables import TableFile
-from probes.record import FORMAT, METRIC_COLUMNS, STEP_COLUMNS
+from probes.record import FORMAT, METRIC_COLUMNS, MOST_TABLES, STEP_COLUMNS
 
 MAX_METRICS = 500
-MAX_TABLES = 64
 MAX_EVENTS = 5_000
 MAX_PASSES = 16
 LIVENESS_PERIOD_S = 2.0
@@ -187,8 +186,8 @@ class RunReader:
                     self._passed_over["metrics"] = f"more than {MAX_METRICS} metrics, the rest is left out"
 
     def _add_table(self, tables: dict[int, tuple[ParameterTable, TableFile]], number: int, name: str) -> None:
-        if len(tables) == MAX_TABLES:
-            self._passed_over[name] = f"more than {MAX_TABLES} parameter tables, this one is left out"
+        if len(tables) == MOST_TABLES:
+            self._passed_over[name] = f"more than {MOST_TABLES} parameter tables, this one is left out"
             return
         path = self._rank_path / f"parameters-{number}.json"
         try:

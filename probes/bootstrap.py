@@ -18,7 +18,7 @@ STATE = "_forgemon_probe"
 ORDER = (
     "record where schedule writer observe dynamo guard pending moment transfer losses evaluations discover gradients reuse checkpoints "
     "asleep attention frames counters "
-    "run_info loader_identity window loop rows known parameters validation probe facts "
+    "looks run_info loader_identity window loop rows known parameters validation probe facts "
     "directions scalars series kept logged "
     "updates loss_lines "
     "modes eval_mode train_mode eval_grad holders retained "

@@ -67,7 +67,7 @@ class CheckpointFacts(Probe):
     def buffered(self, saved: Any) -> None:
         step = self.session.step_now()
         self._buffered = (step, id(saved))
-        self.kept.excused.add(step)
+        self.kept.excuse(step)
 
     def saved(self, function: str, path: str, saved: Any, event: dict[str, Any]) -> None:
         step = self.session.step_now()
@@ -157,7 +157,7 @@ class CheckpointFacts(Probe):
         root = self.session.steps.main_root()
         found = (root is not None and copy_in_memory(root)) or self._other_file(metric, step)
         if found:
-            self.kept.excused.add(step)
+            self.kept.excuse(step)
         return found
 
     def _other_file(self, metric: str, step: int) -> bool:

@@ -55,25 +55,25 @@ class EvalWithGrad(Probe):
 
     def evaluation_batch(self, batch: Batch) -> None:
         if batch.of is not None and batch.grad_enabled and not self._went_back:
-            wasted: list[Line | None] = batch.of.notes.setdefault(NOTE, [])
-            wasted.append(self._line)
+            first, batches = batch.of.notes.get(NOTE, (self._line, 0))
+            batch.of.notes[NOTE] = first, batches + 1
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
         loader = self.session.loop.training_loader
         if finished.loader is not None and finished.loader == loader:
             return
         self.session.seen("validation graphs")
-        wasted: list[Line | None] = finished.notes.get(NOTE, [])
+        where, wasted = finished.notes.get(NOTE, (None, 0))
         if finished.batches < FEWEST_BATCHES:
             return
-        if len(wasted) < finished.batches:
+        if wasted < finished.batches:
             self.session.facts.absent(NOTE, metric)
             return
         self.session.facts.seen(
             NOTE,
             metric,
             at_step=finished.step,
-            where=wasted[0] or finished.where,
+            where=where or finished.where,
             metric=metric,
             batches=finished.batches,
             samples=finished.items,

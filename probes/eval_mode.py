@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .session import Session
 
 MOST_FORWARDS = 64
+MOST_BATCHES = 1000
+"""Of one pass, by which it is judged."""
 NOTE = "eval-in-train-mode"
 
 
@@ -98,6 +100,8 @@ class EvalInTrainMode(Probe):
         forward, modes = next((one for one in seen if one[1].wrong_for_validation), seen[0])
         written = forwards[-1].counter if batch.grad_enabled else None
         noted: list[_Seen] = batch.of.notes.setdefault(NOTE, [])
+        if len(noted) >= MOST_BATCHES:
+            return
         noted.append(_Seen(modes, has_advanced(forward.counter, written), forward.where))
 
     def _of_batch(self, batch: Batch) -> list[_Forward]:

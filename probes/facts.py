@@ -9,6 +9,10 @@ ENOUGH_ABSENT = 8
 """Times in a row that a fact could have shown and did not, after which it is said to be gone."""
 
 
+MOST_FACTS = 2000
+"""With their keys: a loop may make ever new optimizers."""
+
+
 class _Fact:
     __slots__ = ("absent", "last_step", "times")
 
@@ -28,7 +32,11 @@ class Facts:
 
     def seen(self, fact: str, key: object = None, **evidence: Any) -> None:
         """`fact` held now. Queued as an event at the 1st, 2nd, 4th, 8th … time. Evidence: numbers, names, `where`, `at_step`."""
-        known = self._facts.setdefault((fact, key), _Fact())
+        known = self._facts.get((fact, key))
+        if known is None:
+            if len(self._facts) >= MOST_FACTS:
+                return
+            known = self._facts[fact, key] = _Fact()
         known.times += 1
         known.absent = 0
         known.last_step = evidence.get("at_step", self._step_now())

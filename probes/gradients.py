@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .record import MOST_TABLES
+
 Scalars = tuple[list[int], list[torch.Tensor]]
 """Indices of the parameters that have a gradient, and a 0-dim norm for each."""
 
@@ -44,12 +46,20 @@ def _local_values(gradient: torch.Tensor) -> torch.Tensor:
     if local is not None:
         gradient = local
     if gradient.is_sparse:
-        gradient = (
-            gradient.coalesce()._values()
-            if gradient.is_coalesced()
-            else torch.sparse_coo_tensor(gradient._indices(), gradient._values(), gradient.shape).coalesce()._values()
-        )
+        gradient = gradient._values() if gradient.is_coalesced() else _summed(gradient.detach())
     return gradient.detach()
+
+
+def _summed(gradient: torch.Tensor) -> torch.Tensor:
+    """Values of a sparse gradient with those of one index added up, in rows of which the others are zero. coalesce() would leave
+    those out, but has to wait for the device to tell how many there are."""
+    indices, values = gradient._indices(), gradient._values()
+    place = indices[0]
+    for dimension in range(1, indices.shape[0]):
+        place = place * gradient.shape[dimension] + indices[dimension]
+    order = torch.argsort(place)
+    place = place[order]
+    return torch.zeros_like(values).index_add_(0, torch.searchsorted(place, place), values[order])
 
 
 class ParameterTables:
@@ -64,11 +74,15 @@ class ParameterTables:
     def columns_of(
         self, optimizer: int, parameters: Sequence[torch.Tensor], alive: Collection[int]
     ) -> tuple[tuple[int, ...], bool]:
-        """Columns of `parameters`, and whether a new table had to be begun for them; it has no place for optimizers not `alive`."""
+        """Columns of `parameters`, and whether a new table had to be begun for them; it has no place for optimizers not `alive`.
+
+        No columns where there are too many tables already."""
         key = tuple(map(id, parameters))
         for known_optimizer, known_key in self._known:
             if known_optimizer == optimizer and known_key == key:
                 return self._columns[optimizer], False
+        if self.table + 1 >= MOST_TABLES:
+            return (), False
         kept = [entry for entry in self._known if entry[0] != optimizer and entry[0] in alive]
         self._known = [*kept, (optimizer, key)]
         self._known.sort()

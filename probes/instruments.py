@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +42,7 @@ class Instruments:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._forwards: list[Any] = []
+        self._forwards: set[types.FunctionType] = set()
         self._safetensors = False
 
     def signals(self) -> dict[str, str]:
@@ -76,7 +77,7 @@ class Instruments:
         watch(torch.nn.utils.clip_grad_norm_, None, self._clipped)
         watch(torch.nn.utils.clip_grad_value_, None, self._clipped_by_value)
         always(torch.save, None, self._saved)
-        always(torch.compile, lambda values: self._leave_forwards())
+        always(torch.compile, lambda values: self._leave_forwards(self._forwards))  # which reads code: the program's own
         watched(GRAD_SCALER.scale, None, self._scaled, light=(None, self._scaled_lightly))
         watch(GRAD_SCALER.unscale_, None, self._unscaled)
         for name in CRITERIA:
@@ -99,9 +100,8 @@ class Instruments:
     def observe_forward(self, observer: Observer, root: torch.nn.Module) -> None:
         """Observe the forward of a root's class; not where a compiler has read or will read its code."""
         session, loop = self._session, self._session.loop
-        compiled = sys.modules.get("torch._dynamo.eval_frame")
         forward: Any = type(root).forward
-        if compiled is not None and isinstance(root, compiled.OptimizedModule):
+        if _is_compiled(root):
             forward = type(root).__call__
         elif getattr(root, "_compiled_call_impl", None) is not None or _has_compiled_frames():
             return
@@ -118,13 +118,17 @@ class Instruments:
 
         found = unwrap(forward)
         if found is not None and self.watch(found, began, ended):
-            self._forwards.append(found)
+            self._forwards.add(found)
 
-    def _leave_forwards(self) -> None:
-        """torch.compile() is about to read code: it must find the program's own."""
-        for forward in self._forwards:
+    def leave_forwards_but_of(self, roots: list[torch.nn.Module]) -> None:
+        """Keep no class alive that was made for models that are gone."""
+        needed = {unwrap(type(root).__call__ if _is_compiled(root) else type(root).forward) for root in roots}
+        self._leave_forwards(self._forwards - needed)
+
+    def _leave_forwards(self, forwards: Collection[types.FunctionType]) -> None:
+        for forward in list(forwards):
             self._session.attention.forget(forward)
-        self._forwards.clear()
+            self._forwards.discard(forward)
 
     def _backward_began(self, values: tuple[Any, ...]) -> None:
         self._session.loop.backward_began(values[0])
@@ -234,6 +238,11 @@ class Instruments:
         }
         session.probes.tell("saved", function, path, saved, event)
         session.emit("checkpoint", **event)
+
+
+def _is_compiled(root: torch.nn.Module) -> bool:
+    compiled = sys.modules.get("torch._dynamo.eval_frame")
+    return compiled is not None and isinstance(root, compiled.OptimizedModule)
 
 
 def _has_compiled_frames() -> bool:

@@ -30,6 +30,8 @@ class Known:
         self.now = Observation()
         self.evaluates_again = False
         "Whether its closure goes over one batch several times a step (LBFGS)."
+        self.looked_for = False
+        "Whether the model of its parameters was looked for."
         self.refresh(optimizer)
 
     def recount(self, optimizer: torch.optim.Optimizer) -> None:
@@ -40,8 +42,16 @@ class Known:
     def refresh(self, optimizer: torch.optim.Optimizer) -> None:
         """Its parameters, anew: groups were added or replaced."""
         self.layout = layout_of(optimizer)
-        self.parameters: Parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.reuse = GradientReuse(self.parameters)
+        self._take([p for group in optimizer.param_groups for p in group["params"]])
+
+    def let_go(self) -> None:
+        """It is gone: keep none of its parameters alive."""
+        self._take([])
+        self.now = Observation()
+
+    def _take(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.reuse = GradientReuse(parameters)
         self.columns: tuple[int, ...] = ()
 
 

@@ -6,13 +6,11 @@ stand still: somebody may optimise them by hand.
 
 from __future__ import annotations
 
-import time
 import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from . import discover
 from .known import Known, Observation
 from .probe import Probe
 
@@ -90,7 +88,9 @@ class OptimizerMismatch(Probe):
             found = [p for p in (reference() for reference in self._outside) if p is not None and id(p) in self._reached]
             key: int | str = "in no optimizer" if now.indices else known.index
             if found:
-                self._suspect(known, key, self._suspicions.setdefault(key, Suspicion()), found)
+                if key not in self._suspicions:
+                    self._begin_suspicion(key)
+                self._suspect(known, key, self._suspicions[key], found)
             else:
                 self.session.facts.absent(FACT, key)
             if not now.indices:
@@ -120,6 +120,11 @@ class OptimizerMismatch(Probe):
 
     # A suspicion
 
+    def _begin_suspicion(self, key: int | str) -> None:
+        alive = {known.index for known in self.session.steps.everyone()}
+        self._suspicions = {one: entry for one, entry in self._suspicions.items() if type(one) is str or one in alive}
+        self._suspicions[key] = Suspicion()
+
     def _suspect(self, known: Known, key: int | str, suspicion: Suspicion, reached: list[torch.Tensor]) -> None:
         sample = [p for p in reached if id(p) in suspicion.valued]
         moved = suspicion.moved(sample if len(sample) == len(suspicion.valued) and sample else reached[:SAMPLED])
@@ -128,6 +133,7 @@ class OptimizerMismatch(Probe):
             suspicion.confirm_at *= 2
             if not self._in_no_optimizer({id(p) for p in reached}):
                 self._suspicions.pop(key)
+                self._steps = 0  # so that they are listed anew, without those just found
                 return
         index, names = known.index, self.session.steps.parameters
         evidence = {
@@ -155,10 +161,10 @@ class OptimizerMismatch(Probe):
 
     def _in_no_optimizer(self, parameters: set[int]) -> bool:
         """Whether none of all the process's optimizers holds them; one that does is known from now on."""
-        began = time.perf_counter()
-        optimizers = discover.live_objects()[0]
-        self.session.guard.spent_s -= time.perf_counter() - began  # comes once, like the look at the start
-        holders = [optimizer for optimizer in optimizers if parameters & _held([optimizer])]
+        found = self.session.looks.live_objects()
+        if found is None:
+            return False  # there may be one
+        holders = [optimizer for optimizer in found[0] if parameters & _held([optimizer])]
         for optimizer in holders:
             self.session.steps.know(optimizer)
         return not holders

@@ -23,7 +23,6 @@ class Parameters:
         self._session = session
         self._tables = ParameterTables()
         self._names: dict[int, str] = {}
-        self._looked_for: set[int] = set()
 
     @property
     def count(self) -> int:
@@ -31,15 +30,16 @@ class Parameters:
         return self._tables.count
 
     def name(self, roots: list[torch.nn.Module]) -> None:
-        self._names.update(discover.parameter_names(roots))
+        """`roots`: all that live; another parameter may be at the address of one that is gone."""
+        self._names = discover.parameter_names(roots)
 
     def name_of(self, parameter: torch.Tensor) -> str | None:
         return self._names.get(id(parameter))
 
     def look_for_names(self, known: Known) -> None:
         """Look for the models of an optimizer whose parameters have no names yet; once for each."""
-        if known.index not in self._looked_for and any(id(p) not in self._names for p in known.parameters):
-            self._looked_for.add(known.index)
+        if not known.looked_for and any(id(p) not in self._names for p in known.parameters):
+            known.looked_for = True
             self._session.look_again()
 
     @property

@@ -66,6 +66,9 @@ STEP_COLUMNS: tuple[Column, ...] = (
 
 METRIC_COLUMNS: tuple[Column, ...] = (("step", "i8"), ("time", "f8"), ("value", "f8"))
 
+MOST_TABLES = 64
+"""Tables of parameters of one rank. In a loop that makes ever new optimizers, those that come later have a total norm alone."""
+
 
 def gradient_columns(parameter_count: int) -> tuple[Column, ...]:
     """Columns of gradients-T.npy for a table of `parameter_count` parameters; a parameter without gradient is NaN."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 LIGHTNING = ("lightning.fabric.utilities.cloud_io", "lightning_fabric.utilities.cloud_io")
 DISTRIBUTED = "torch.distributed.checkpoint.state_dict_saver"
 TRAINER_STATE = "transformers.trainer_callback"
+MOST_UNDER_WAY = 64
 
 
 class SaveCalls:
@@ -22,7 +24,7 @@ class SaveCalls:
 
     def __init__(self) -> None:
         self._observed: set[str] = set()
-        self._under_way: list[str] = []
+        self._under_way: deque[str] = deque(maxlen=MOST_UNDER_WAY)
         "Paths that async_save() writes from a thread of its own; they were told of when it was called."
 
     def observe(self, instruments: Instruments) -> None:
@@ -54,9 +56,11 @@ class SaveCalls:
     def _observe_distributed(self, instruments: Instruments, save: Any) -> None:
         def ended(values: tuple[Any, ...], _: Any) -> None:
             path = target(values)
+            if path is None:
+                return
             if path in self._under_way:
                 self._under_way.remove(path)
-            elif path is not None:
+            else:
                 instruments.checkpoint("torch.distributed.checkpoint.save", path, values[0])
 
         target = _target_of(save)

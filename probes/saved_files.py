@@ -14,6 +14,7 @@ from .where import Line
 MOST_FILES = 1_000
 MOST_RESULTS = 10_000
 MOST_STEPS = 200
+MOST_EXCUSED = 10_000
 LEAST_DIFFERENCE = 0.01
 """Results that lie nearer than this share of the best are equally good."""
 COMPARABLE = 1.5
@@ -60,8 +61,15 @@ class SavedFiles:
         self.results: dict[str, list[Result]] = {}
         self.excused: set[int] = set()
         "Steps whose weights may be kept in another way: in memory, in a buffer, in a file written by other means."
+        self._excuses_all = False
         self._once: list[int] = []
         "Steps of the saves to paths that were written once, also of files that are gone."
+
+    def excuse(self, step: int) -> None:
+        self.excused.add(step)
+        if len(self.excused) > MOST_EXCUSED:
+            self._excuses_all = True
+            self.excused.clear()
 
     def evaluated(self, metric: str, result: Result) -> None:
         series = self.results.setdefault(metric, [])
@@ -105,7 +113,7 @@ class SavedFiles:
         if any(f.holds in good for f in files):
             return HELD
         worse = [result for result in compared if result.step > best.step and result.step not in good]
-        if best.step in self.excused or any(f.own_measure for f in files):
+        if self._excuses_all or best.step in self.excused or any(f.own_measure for f in files):
             return None
         if any(_chosen(f.steps if len(f.steps) > 1 else self._once, compared) for f in files):
             return None

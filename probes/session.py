@@ -21,6 +21,7 @@ from .evaluations import Batch, EvaluationPass
 from .facts import Facts
 from .guard import ASLEEP, Guard
 from .instruments import Instruments
+from .looks import Looks
 from .loop import Loop
 from .moment import Moment
 from .observe import new_observer, own_codes
@@ -65,6 +66,7 @@ class Session:
         self.facts = Facts(self.emit, self.step_now)
         self.loop = Loop(self, self.transfer)
         self.steps = Steps(self)
+        self.looks = Looks(self.guard)
         self.taken_out: list[Callable[[], None]] = []
         "What takes out that which a probe put in itself."
         self.observer = new_observer()
@@ -271,6 +273,9 @@ class Session:
     # What the probes see
 
     def know_roots(self, roots: list[torch.nn.Module]) -> None:
+        """`roots`: all that live."""
+        self.instruments.leave_forwards_but_of([*self.roots(), *roots])
+        self._roots = {identity: known for identity, known in self._roots.items() if known() is not None}
         for root in roots:
             if id(root) not in self._roots:
                 self._roots[id(root)] = weakref.ref(root)
@@ -278,10 +283,10 @@ class Session:
         self.steps.parameters.name(roots)
 
     def look_again(self) -> None:
-        """Models appear after their optimizer did, or are wrapped anew. Not counted as a step's cost: it comes once."""
-        began = time.perf_counter()
-        self.know_roots(discover.live_objects()[1])
-        self.guard.spent_s -= time.perf_counter() - began
+        """Models appear after their optimizer did, or are wrapped anew."""
+        found = self.looks.live_objects()
+        if found is not None:
+            self.know_roots(found[1])
 
     def is_root(self, module: Any) -> bool:
         found = self._roots.get(id(module))

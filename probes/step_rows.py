@@ -39,7 +39,11 @@ class StepRows:
         optimizer = known.optimizer()
         rate = NAN if optimizer is None else discover.learning_rate(optimizer)
         row = Row(step, time.time(), known.index, rate, window, now.reuse, numbers)
-        gradients = (known.columns, self._parameters.count, f"gradients-{self._parameters.table}") if now.indices else None
+        gradients = None
+        if now.indices and known.columns:
+            gradients = known.columns, self._parameters.count, f"gradients-{self._parameters.table}"
+        elif now.indices:
+            self._session.writer.lose_row()
 
         def deliver(values: list[float]) -> None:
             norms = values[: len(now.norms)]

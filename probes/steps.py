@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import weakref
 from collections.abc import Callable
@@ -64,8 +65,9 @@ class Steps:
     def know(self, optimizer: torch.optim.Optimizer) -> Known:
         known = self._known.get(id(optimizer))
         if known is None:
-            identity, forget = id(optimizer), self._forget
-            known = Known(self._count, optimizer, self.step, lambda _: forget(identity))
+            identity = id(optimizer)
+            gone = functools.partial(self._session.guard.protected, self._forget, identity)
+            known = Known(self._count, optimizer, self.step, gone)
             self._known[identity] = known
             self._count += 1
             self.step = max(self.step, known.steps)
@@ -82,8 +84,10 @@ class Steps:
             known.refresh(optimizer)
         return known
 
-    def _forget(self, identity: int) -> None:
-        self._known.pop(identity, None)
+    def _forget(self, identity: int, _: object) -> None:
+        known = self._known.pop(identity, None)
+        if known is not None:
+            known.let_go()
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         found = [known.optimizer() for known in self.everyone()]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .known import Known
 from .modes import ModelModes, unwrapped
 from .probe import Probe
 from .where import Line
 
 if TYPE_CHECKING:
     from .evaluations import EvaluationPass
-    from .known import Known
     from .session import Session
 
 STEPS_IN_A_ROW = 2
@@ -38,7 +38,7 @@ class TrainInEvalMode(Probe):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._trained: dict[int, _Trained] = {}
+        self._trained: weakref.WeakKeyDictionary[Known, _Trained] = weakref.WeakKeyDictionary()
         self._eval: tuple[weakref.ref[torch.nn.Module], Line | None, int] | None = None
         self._evaluation: tuple[str, int] | None = None
 
@@ -66,14 +66,14 @@ class TrainInEvalMode(Probe):
             self._judge(known, trained, root)
 
     def _of(self, known: Known) -> _Trained | None:
-        trained = self._trained.get(known.index)
+        trained = self._trained.get(known)
         if trained is None or trained.layout != known.layout or trained.root() is None:
             wanted = {id(parameter) for parameter in known.parameters}
             roots = self.session.roots()
             root = next((r for r in roots if any(id(p) in wanted for p in r.parameters())), None)
             if root is None:
                 return None
-            trained = self._trained[known.index] = _Trained(root, known.layout)
+            trained = self._trained[known] = _Trained(root, known.layout)
         return trained
 
     def _judge(self, known: Known, trained: _Trained, root: torch.nn.Module) -> None:

@@ -41,27 +41,28 @@ class Transfer:
             else:
                 deliver(values)
             return True
-        if device.type != "cuda" or (len(self._waiting) >= WAITING_LIMIT and not rare):
+        if device.type != "cuda" or (len(self._waiting) >= WAITING_LIMIT and not rare) or _capturing():
             return False
         with torch.cuda.device(device):
             stacked = _joined([s.detach().to(device, torch.float64, non_blocking=True) for s in scalars])
-            buffer = self._buffer(len(stacked))
+            whole = self._buffer(len(stacked))
+            buffer = whole[: len(stacked)]
             buffer.copy_(stacked, non_blocking=True)
             done: Any = torch.cuda.Event()
             done.record(torch.cuda.current_stream(device))
-        self._waiting.append((done, buffer, deliver, []))
+        self._waiting.append((done, whole, deliver, [0.0] * len(stacked)))
         return True
 
     def poll(self) -> None:
         """Deliver what has arrived, without waiting."""
         while self._waiting:
             done, buffer, deliver, values = self._waiting[0]
-            if done is not None and not done.query():
+            if done is not None and (_capturing() or not done.query()):
                 return
             self._waiting.popleft()
             if buffer is not None:
-                values = buffer.tolist()
-                self._buffers.setdefault(len(values), []).append(buffer)
+                values = buffer[: len(values)].tolist()
+                self._buffers.setdefault(len(buffer), []).append(buffer)
             deliver(values)
 
     def finish(self, timeout_s: float) -> None:
@@ -73,9 +74,16 @@ class Transfer:
             self.poll()
 
     def _buffer(self, size: int) -> torch.Tensor:
+        """One of `size` numbers at least: a power of two, since a loop may send for ever other numbers of them."""
+        size = 1 << (size - 1).bit_length()
         free = self._buffers.get(size)
         # Pinning memory is slow and may synchronise, so buffers are kept and used again.
         return free.pop() if free else torch.empty(size, dtype=torch.float64, device="cpu", pin_memory=True)
+
+
+def _capturing() -> bool:
+    """Whether the loop captures a CUDA graph: to ask for an event would spoil it."""
+    return torch.cuda.is_current_stream_capturing()
 
 
 def _read_now(scalars: Sequence[torch.Tensor]) -> list[float]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from .session import Session
 
 
+MOST_PASSES = 16
+"""Validation passes without a training step between them that are told apart."""
+
+
 class Validation:
     """The results of one session's validation passes."""
 
@@ -47,7 +51,7 @@ class Validation:
         else:
             self._passes_since_step += 1
             if self._passes_since_step > 1:
-                metric += f" #{self._passes_since_step}"
+                metric += f" #{min(self._passes_since_step, MOST_PASSES)}"
         train_loss = self._train_loss()
         session.seen("validation loss")
         session.writer.metric(metric, [finished.step, time.time(), value])

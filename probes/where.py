@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 CONTEXT_LINES = 2
 MAX_SOURCE_BYTES = 4_000_000
+MOST_FILES = 5000
+"""Whose kind is remembered; each cell of a notebook is one."""
 PACKAGES = ("site-packages", "dist-packages")
 
 
@@ -64,6 +66,8 @@ class UserLines:
                 kind = 1
             else:
                 kind = 2
+            if len(self._kinds) >= MOST_FILES:
+                self._kinds.clear()
             self._kinds[file] = kind
         return kind
 

@@ -18,12 +18,14 @@ from .record import OPEN_FLAGS, Column, Table, event_line, metric_file_name
 
 PERIOD_S = 0.2
 RETRY_S = 5.0
-"""A file that could not be made is not tried at every flush."""
+"""A file that could not be made is not tried at every flush, nor is it said at every flush that rows were lost."""
 LIMIT = 20_000
 """Queued rows and events; a disk that stands still for longer costs rows."""
 
 MOST_OPEN = 16
 """Files of metrics kept open between writes; where there are more, each is opened for its rows alone."""
+NUMBERED_KEPT = 4
+"""Of tables with a number (gradients-7), so many of the newest may still get rows, which a GPU sends late."""
 
 FLUSHED = object()
 """Stands in the queue for a thread that waits until all before it is written."""
@@ -56,6 +58,7 @@ class Writer:
         self._not_before: dict[str, float] = {}
         self._lost = 0
         self._lost_on_disk = 0
+        self._say_lost_after = 0.0
         self._torn = False
         self._stopping = False
         self._ended = _thread.allocate_lock()
@@ -72,8 +75,11 @@ class Writer:
         _thread.start_new_thread(self._run, ())
 
     def declare(self, name: str, columns: Sequence[Column]) -> None:
-        """Name a table; its file is made when its first row is written."""
+        """Name a table; its file is made when its first row is written. Of numbered ones, the newest are kept open."""
         self._columns[name] = columns
+        base, _, number = name.rpartition("-")
+        if number.isdigit() and int(number) >= NUMBERED_KEPT:
+            self._put((None, f"{base}-{int(number) - NUMBERED_KEPT}"))
 
     def row(self, table: str, values: Sequence[float]) -> None:
         """Queue one row, on any thread."""
@@ -143,7 +149,10 @@ class Writer:
         rows: dict[str, list[Sequence[float]]] = {}
         for _ in range(len(self._queue)):
             item = self._queue.popleft()
-            if item[0] is None:
+            if item[0] is None and isinstance(item[1], str):
+                self._flush_rows(rows)
+                self._retire(item[1])
+            elif item[0] is None:
                 self._flush_rows(rows)
                 if not self._writes(self._write_event, item[1]):
                     self._lost_on_disk += 1
@@ -172,10 +181,20 @@ class Writer:
         if name not in self._tables:
             if time.monotonic() < self._not_before.get(name, 0.0):
                 raise OSError("not tried again yet")
+            if name not in self._columns and not name.startswith("metrics/"):
+                raise OSError("no such table any more")
             self._not_before[name] = time.monotonic() + RETRY_S
             columns = self._columns["metrics"] if name.startswith("metrics/") else self._columns[name]
             self._tables[name] = Table(os.path.join(self.directory, name + ".npy"), columns)
         return self._tables[name]
+
+    def _retire(self, name: str) -> None:
+        """Close a table that gets no more rows."""
+        table = self._tables.pop(name, None)
+        self._columns.pop(name, None)
+        self._not_before.pop(name, None)
+        if table is not None:
+            self._writes(table.close)
 
     def _append(self, name: str, rows: list[Sequence[float]]) -> None:
         self._table(name).append(rows)
@@ -211,9 +230,10 @@ class Writer:
         return written == len(line)
 
     def _report_lost(self) -> None:
-        lost = self._lost + self._lost_on_disk
-        if not lost:
+        lost, now = self._lost + self._lost_on_disk, time.monotonic()
+        if not lost or (now < self._say_lost_after and not self._stopping):
             return
+        self._say_lost_after = now + RETRY_S
         if self._write_line(event_line({"time": time.time(), "step": -1, "kind": "dropped", "rows": lost})):
             self._lost = self._lost_on_disk = 0
 
