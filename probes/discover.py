@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 WALK_LIMIT = 200_000
+_PLAIN = (int, float, str, bool, type(None))
+"""To write down a tensor of a GPU would be to wait for it."""
 
 
 def live_objects() -> tuple[list[torch.optim.Optimizer], list[torch.nn.Module]]:
@@ -83,7 +85,7 @@ def hyperparameters(optimizer: torch.optim.Optimizer) -> dict[str, object]:
     return {
         str(k): list(v) if isinstance(v, tuple) else v
         for k, v in group.items()
-        if k != "params" and isinstance(v, (int, float, str, bool, tuple, type(None)))
+        if k != "params" and all(isinstance(one, _PLAIN) for one in (v if isinstance(v, tuple) else (v,)))
     }
 
 

@@ -90,7 +90,7 @@ def mixed_precision(x: torch.Tensor, y: torch.Tensor, device: str = "cpu") -> li
     model = Net().to(device)
     body, head = torch.optim.SGD(model.body.parameters(), lr=0.05, momentum=0.9), torch.optim.AdamW(model.head.parameters())
     scheduler = torch.optim.lr_scheduler.StepLR(body, 3)
-    scaler = torch.amp.GradScaler(device, init_scale=2.0**14, growth_interval=4)
+    scaler = torch.amp.GradScaler(device, init_scale=2.0**127, growth_interval=4)
     data, pin = TensorDataset(x, y), device != "cpu"
     # Three samples of the training data are among those of the validation.
     train_loader = DataLoader(Subset(data, range(16)), batch_size=4, shuffle=True, pin_memory=pin)
@@ -107,7 +107,8 @@ def mixed_precision(x: torch.Tensor, y: torch.Tensor, device: str = "cpu") -> li
                 loss = F.cross_entropy(model(inputs).float(), targets) / 2
             scaler.scale(loss).backward()
             if number % 2:
-                scaler.unscale_(body)
+                if epoch % 3 != 2:  # else the clip is of scaled gradients
+                    scaler.unscale_(body)
                 nn.utils.clip_grad_norm_(model.body.parameters(), 1.0)
                 nn.utils.clip_grad_value_(model.head.parameters(), 100.0)
                 scaler.step(body)
@@ -191,12 +192,29 @@ def closures(x: torch.Tensor, y: torch.Tensor, device: str = "cpu") -> list[Any]
     return [model.state_dict(), optimizer.state_dict()]
 
 
+def sparse(x: torch.Tensor, y: torch.Tensor, device: str = "cpu") -> list[Any]:
+    """Sparse gradients, data that is on the device already, and a loss kept under its name."""
+    words = nn.Embedding(8, 3, sparse=True).to(device)
+    optimizer = torch.optim.SparseAdam(words.parameters(), lr=0.01)
+    loader = DataLoader(TensorDataset((y * 2).to(device), y.to(device)), batch_size=8)
+    for _ in range(EPOCHS // 2):
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            train_loss = F.cross_entropy(words(inputs), targets)
+            train_loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            for inputs, targets in DataLoader(loader.dataset, batch_size=12):
+                valid_loss = F.cross_entropy(words(inputs), targets)
+    return [words.state_dict(), optimizer.state_dict(), train_loss, valid_loss]
+
+
 def train(device: str = "cpu") -> str:
     torch.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
     x, y = torch.randn(24, 4), torch.arange(24) % 3
-    ends = [loop(x, y, device) for loop in (mixed_precision, not_finite, closures)]
+    ends = [loop(x, y, device) for loop in (mixed_precision, not_finite, closures, sparse)]
     for _ in range(EPOCHS):
         torch.compile(len)
     generators = [torch.get_rng_state(), random.getstate(), repr(np.random.get_state())]
