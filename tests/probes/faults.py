@@ -81,10 +81,12 @@ def make_places(ours: dict[str, Any]) -> None:
             setattr(owner, name, faulty(getattr(owner, name)))
 
 
-def attach(ours: dict[str, Any], name: str) -> Any:
-    run = {"run_dir": os.path.join(config["runs"], name), "mode": "attach", "forgemon": "test", "budget": 0.01}
+def attach(ours: dict[str, Any], name: str, every_mode: bool = True) -> Any:
+    """`every_mode`: come by all of them; else observe every step."""
+    run = {"run_dir": os.path.join(config["runs"], name), "mode": "attach", "forgemon": "test", "budget": 0.0}
     session = ours["session"].Session({**run, "probes_dir": os.path.dirname(config["bootstrap"])})
-    session.steps.schedule = Modes(ours["schedule"].Plan)
+    if every_mode:
+        session.steps.schedule = Modes(ours["schedule"].Plan)
     probes = session.probes
     probes._heard = {event: tuple(map(faulty, hears)) for event, hears in probes._heard.items()}
     for probe in probes.all:
