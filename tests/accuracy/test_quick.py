@@ -23,6 +23,7 @@ KNOWN_MISSES = {
 
 BY_LUCK = {
     "lr-too-high/later": "how many updates are measured depends on the machine's load; found where the one of the jump was",
+    "bad-batch": "the same: where the update of that batch was measured, the learning rate is blamed",
 }
 """The same for what one run shows and the next one of the same script does not."""
 
