@@ -27,7 +27,7 @@ BY_LUCK = {
 }
 """The same for what one run shows and the next one of the same script does not."""
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

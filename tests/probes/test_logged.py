@@ -303,7 +303,8 @@ def test_names_and_values_of_every_kind(tmp_path: Path) -> None:
 OVERFITS = (
     COMMON
     + """
-x, y = torch.randn(96, 8), torch.randn(96, 1)
+x = torch.randn(96, 8)
+y = x[:, :1] + torch.randn(96, 1)  # something to be learned, and noise
 model = torch.nn.Sequential(torch.nn.Linear(8, 256), torch.nn.Tanh(), torch.nn.Linear(256, 1))
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 def main():
