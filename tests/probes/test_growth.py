@@ -142,9 +142,10 @@ def work(times):
         in_a_cell()
         log_and_save(model)
         rounds += 1
-both(work, 120)
+both(work, ROUNDS)
 """
 )
+ROUNDS = 120
 LOWER = {
     # module: its bounds, which are too high to be reached here
     "saved_files": {"MOST_FILES": 40, "MOST_RESULTS": 40, "MOST_EXCUSED": 40, "MOST_STEPS": 20},
@@ -172,10 +173,12 @@ def test_a_loop_that_makes_everything_anew_fills_no_container(tmp_path: Path, lo
         for module, bounds in LOWER.items()
         for name, value in bounds.items()
     )
-    source = MAKES_ANEW.replace("LOWER", lower).replace("LOOKS", looks)
+    source = MAKES_ANEW.replace("ROUNDS", str(ROUNDS)).replace("LOWER", lower).replace("LOOKS", looks)
     found = json.loads(run_script(source, tmp_path, timeout_s=280).stdout)
     containers, objects = grown(found, "containers"), grown(found, "objects")
-    assert sum(containers.values()) <= 100, containers
+    # A container that is emptied when it is full may be nearer to it than before; one that is never emptied has one more a round.
+    assert all(count <= ROUNDS // 2 for name, count in containers.items() if not name.endswith("[]")), containers
+    assert sum(containers.values()) <= 4 * ROUNDS, containers
     assert sum(objects.values()) <= 400, objects
     assert found["after"]["files"] - found["before"]["files"] <= 1
     assert found["after"]["files"] < 40
