@@ -1,4 +1,4 @@
-"""Validation passes: batches whose loss is computed and never goes into backward()."""
+"""Validation passes: batches that are read and never go into backward(), mostly with a loss."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from .losses import noted_loss, plain_tensor
 from .transfer import Transfer
 from .where import Line
 
+FEWEST_FORWARDS = 3
+"""One after the other without gradients, of data that no loader gave, that may be a validation pass."""
 MOST_NODES = 64
 """Of a graph that are looked at for the losses in a sum."""
 
@@ -26,8 +28,10 @@ class Batch:
         "epoch",
         "fetch_s",
         "forward_s",
+        "forwards",
         "grad_enabled",
         "graph",
+        "is_fetched",
         "loader",
         "losses",
         "of",
@@ -39,11 +43,14 @@ class Batch:
     def __init__(self, began: float) -> None:
         self.began = began
         self.ended = began
-        "At its newest loss."
+        "At its newest loss, or output where it has no loss."
         self.again = False
         "Whether it reads the same tensor as the batch before it."
         self.graph = False
         "Whether a model was called with gradients enabled."
+        self.forwards = 0
+        self.is_fetched = False
+        "Whether a DataLoader gave it."
         self.fetch_s = float("nan")
         self.forward_s = float("nan")
         self.samples = float("nan")
@@ -64,6 +71,12 @@ class Batch:
         return bool(self.losses) and not self.graph and not self.grad_enabled
 
     @property
+    def may_be_evaluation(self) -> bool:
+        """Whether it has outputs without a graph and no loss, so that nothing but an evaluation could have been made of it."""
+        enough = self.forwards if self.is_fetched else self.forwards >= FEWEST_FORWARDS
+        return bool(enough) and not (self.losses or self.graph or self.again)
+
+    @property
     def kind(self) -> tuple[object, ...]:
         return self.training, self.loader
 
@@ -75,13 +88,16 @@ class EvaluationPass:
         # As of its first batch: its end shows only when training goes on, and a GPU's answer comes later still.
         self.step = step
         self.epoch = first.epoch
-        self.metric = first.losses[0][0]
+        self.metric = first.losses[0][0] if first.losses else None
+        "The criterion's name; None for a pass that called none."
         self.loader = first.loader
         self.began = first.began
         self.ended = first.began
         self.where = first.where
         self.batches = 0
         self.items = 0
+        self.exhausted = False
+        "Whether its loader had no more to give."
         self.any_training: bool | None = None
         self.any_grad = False
         self.notes: dict[str, Any] = {}
@@ -93,8 +109,10 @@ class EvaluationPass:
         batch.of = self
         if self.where is None:
             self.where, self.epoch = batch.where, batch.epoch
-        self.batches += 1
+        self.batches += 1 if batch.is_fetched else max(1, batch.forwards)
         self.ended = batch.ended
+        if self.metric is None and batch.samples == batch.samples:
+            self.items += int(batch.samples)
         self.any_grad = self.any_grad or batch.grad_enabled
         if batch.training is not None:
             self.any_training = bool(self.any_training) or batch.training
@@ -108,6 +126,11 @@ class EvaluationPass:
             else:
                 weighted = value.to(torch.float64) * weight
                 self._device_sum = weighted if self._device_sum is None else self._device_sum + weighted
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is more than a single batch of a loader that could have given another."""
+        return self.loader is None or self.batches > 1 or self.exhausted
 
     def deliver(self, transfer: Transfer, done: Callable[[float], None]) -> None:
         """`done(mean loss)` as soon as it is on the host."""

@@ -170,6 +170,7 @@ class Instruments:
         # A default of `mode` reaches 3.10 and 3.11 as the value True, too: the shim has the defaults of the original.
         training = bool(values[1]) if len(values) > 1 else True
         session.seen("training mode")
+        session.loop.mode_set()
         if values[0].training != training:
             if training:
                 session.loop.end_evaluation()

@@ -96,11 +96,16 @@ class Loaders(Probe):
         loader = None if batch.loader is None else self._known.get(batch.loader)
         if loader is not None and batch.of is not None:
             batch.of.notes[NOTE] = loader
-        self._roles.evaluated(None if loader is None else loader.index, batch.grad_enabled, batch.training)
+        if batch.losses:  # of others it shows at the end of their pass
+            self._roles.evaluated(None if loader is None else loader.index, batch.grad_enabled, batch.training)
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
         loader: WatchedLoader | None = finished.notes.get(NOTE)
-        if loader is not None and len(self._ended) < MOST_LOADERS:
+        if loader is None:
+            return
+        if finished.metric is None and TRAINING not in loader.roles:
+            self._found(loader.index, VALIDATION)
+        if len(self._ended) < MOST_LOADERS:
             self._ended.append((loader, finished.step))
 
     def backward_begins(self, root: Any) -> None:

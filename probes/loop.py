@@ -15,6 +15,8 @@ import torch
 from .evaluations import Batch, Data, EvaluationPass, criterion_items, data_of, reached, same_data
 from .loader_identity import LoaderIdentity, loader_identity
 from .losses import loss_of_root, note_loss, note_scaled, plain_tensor
+from .passes import Listener as PassListener
+from .passes import Passes
 from .transfer import Transfer
 from .where import Line
 from .window import NAN, Window, plus
@@ -23,16 +25,10 @@ MOST_PENDING = 10_000
 MOST_LOADERS = 256
 
 
-class Listener(Protocol):
+class Listener(PassListener, Protocol):
     """Who is told what the loop did."""
 
-    def evaluated(self, finished: EvaluationPass, value: float) -> None: ...
-
-    def evaluation_batch(self, batch: Batch) -> None: ...
-
     def epoch(self) -> int | None: ...
-
-    def step_now(self) -> int: ...
 
     def user_line(self) -> Line | None: ...
 
@@ -42,7 +38,6 @@ class Loop:
 
     def __init__(self, listener: Listener, transfer: Transfer, clock: Callable[[], float] = time.perf_counter) -> None:
         self._listener = listener
-        self._transfer = transfer
         self._clock = clock
         self.window = Window()
         self.training_loader: int | None = None
@@ -59,10 +54,11 @@ class Loop:
         self._read: tuple[Data | None, int | None] = (None, None)
         "What the newest forward read, and the loader it came from."
         self._pending: list[Batch] = []
-        self._evaluation: EvaluationPass | None = None
+        self._passes = Passes(listener, transfer)
         self._blind = False
         "Whether an evaluation may have begun before we looked: nothing is said of it."
         self._fetch_began = 0.0
+        self._is_fetching = False
         self._forward_began = 0.0
         self._forward_depth = 0
         self._backward_began = 0.0
@@ -74,13 +70,22 @@ class Loop:
         if batch is not None and batch.forward_s != batch.forward_s and not batch.losses:
             self._ahead, self._batch = batch, None
         self._turn_over()
+        self._note_exhausted()
         self._fetch_began = self._clock()
+        self._is_fetching = True
+
+    def _note_exhausted(self) -> None:
+        if self._is_fetching:  # a fetch that gave nothing
+            self._passes.exhausted()
+            self._is_fetching = False
 
     def fetch_ended(self, iterator: Any, data: Any) -> None:
         now = self._clock()
+        self._is_fetching = False
         batch = Batch(self._fetch_began or now)
         batch.fetch_s = now - self._fetch_began if self._fetch_began else NAN
         batch.loader = self._loader = id(iterator._index_sampler)
+        batch.is_fetched = True
         batch.samples = _first_size(data)
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.loader == batch.loader and iterator._num_yielded > 1:
@@ -109,7 +114,7 @@ class Loop:
         if self._forward_depth > 1:
             return
         data, graph = data_of(inputs), torch.is_grad_enabled()
-        if self._batch is None or self._batch.losses:
+        if self._batch is None or self._batch.losses or (graph and self._batch.may_be_evaluation):
             again = same_data(data, self._read[0])
             if again and graph and self._batch is not None and self._batch.is_over:
                 self._batch = None  # a number of the batch that is about to train (a teacher's loss)
@@ -119,6 +124,9 @@ class Loop:
                 self._batch.again = again
                 self._batch.loader = self._read[1] if again else None
         self._batch.graph = self._batch.graph or graph
+        self._batch.forwards += 1
+        if self._batch.where is None and not (graph and self._batch.loader == self.training_loader):
+            self._batch.where = self._listener.user_line()
         self._read = data, self._batch.loader
         if self._batch.samples != self._batch.samples:
             self._batch.samples = _first_size(inputs)
@@ -131,6 +139,8 @@ class Loop:
             return
         took = self._clock() - self._forward_began
         batch.forward_s = took if batch.forward_s != batch.forward_s else batch.forward_s + took
+        if not batch.losses:
+            batch.ended = self._forward_began + took
         if batch.training is None or torch.is_grad_enabled():
             batch.training = training
         self.activity += 1
@@ -211,19 +221,30 @@ class Loop:
         """What was open when we fell asleep is over."""
         self._batch = self._ahead = None
         self._pending = []
-        self._evaluation = None
+        self._passes.forget()
         self._fetch_began = 0.0
+        self._is_fetching = False
 
     def end_evaluation(self) -> None:
         """Close a validation pass: training goes on, a checkpoint is saved, or the program ends."""
         if self._batch is not None and self._batch.is_over:
             self._turn_over()
-        self._finish()
+        self._note_exhausted()
+        self._passes.finish()
 
-    def _finish(self) -> None:
-        finished, self._evaluation = self._evaluation, None
-        if finished is not None:
-            finished.deliver(self._transfer, lambda value: self._listener.evaluated(finished, value))
+    def mode_set(self) -> None:
+        """train() or eval() of a model: what was computed without gradients before it does not belong to what follows."""
+        batch = self._batch
+        if batch is not None and batch.forwards and not (batch.graph or batch.losses or batch.is_fetched or batch.again):
+            self._batch = None
+            self._evaluate(batch)
+
+    def named(self, metric: str, value: float, step: int) -> list[EvaluationPass]:
+        """The loop logged or keeps a validation loss: the passes that it is the result of."""
+        if self._batch is not None and self._batch.may_be_evaluation:
+            self._turn_over()
+        self._note_exhausted()
+        return self._passes.named(metric, value, step)
 
     def flush_evaluations(self) -> None:
         """The training is over: what still waits for a backward() will never get one."""
@@ -265,23 +286,16 @@ class Loop:
     def _evaluate(self, batch: Batch) -> None:
         if self._blind:
             return
-        if self._evaluation is not None and self._evaluation.loader != batch.loader:
-            self._finish()
-        if self._evaluation is None:
-            self._evaluation = EvaluationPass(batch, self._listener.step_now())
-        else:
-            batch.began = max(batch.began, self._evaluation.ended)
-        self._evaluation.add(batch)
-        self._listener.evaluation_batch(batch)
-        self.window.evaluation_s += max(0.0, batch.ended - batch.began)
+        self.window.evaluation_s += self._passes.add(batch)
         self.activity += 1
 
     def _turn_over(self) -> None:
         """The batch at hand is complete; whether it trains shows at the next backward()."""
         batch, self._batch = self._batch, None
-        if batch is None or not batch.losses:
+        if batch is None or not (batch.losses or batch.may_be_evaluation or (batch.graph and batch.is_fetched)):
             return
-        if not batch.is_over:
+        if not (batch.is_over or batch.may_be_evaluation):
+            batch.grad_enabled = batch.grad_enabled or not batch.losses
             if len(self._pending) < MOST_PENDING:
                 self._pending.append(batch)
         elif not batch.again:

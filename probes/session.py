@@ -311,6 +311,9 @@ class Session:
         metric = self.steps.validation.evaluated(finished, value)
         self.probes.tell("evaluated", finished, metric, value)
 
+    def evaluated_as(self, finished: EvaluationPass, metric: str, value: float) -> None:
+        self.probes.tell("evaluated", finished, metric, value)
+
     def evaluation_batch(self, batch: Batch) -> None:
         self.probes.tell("evaluation_batch", batch)
 

@@ -45,7 +45,7 @@ class Validation:
         """Record one finished pass and return the name of its metric."""
         session = self._session
         on_training_data = finished.loader is not None and finished.loader == session.loop.training_loader
-        metric = finished.metric
+        metric = own_name = finished.metric or "validation loss"
         if on_training_data:
             metric += " (training data)"
         else:
@@ -69,28 +69,33 @@ class Validation:
             train_loss=train_loss,
             where=finished.where,
         )
-        if not on_training_data and metric == finished.metric:
+        if not on_training_data and metric == own_name:
             self._stands(metric, value, finished.step)
         return metric
 
     def reported(self, metric: str, value: float, step: int, epoch: int | None, where: Line | None) -> None:
         """The result of a pass that no criterion showed, by the name under which the loop logs or keeps it."""
         self._session.seen("validation loss")
+        passes = self._session.loop.named(metric, value, step)
+        seen = passes[0] if passes else None
+        step = step if seen is None else seen.step
         self._session.emit(
             "evaluation",
             at_step=step,
             metric=metric,
             value=value,
-            batches=None,
-            samples=None,
-            training=None,
-            grad_enabled=None,
-            duration_s=None,
+            batches=seen and seen.batches,
+            samples=seen and seen.items,
+            training=seen and seen.any_training,
+            grad_enabled=seen and seen.any_grad,
+            duration_s=seen and seen.ended - seen.began,
             epoch=epoch,
             train_loss=self._train_loss(),
-            where=where,
+            where=where or (seen and seen.where),
         )
         self._stands(metric, value, step)
+        for finished in passes:
+            self._session.evaluated_as(finished, metric, value)
 
     def _train_loss(self) -> float | None:
         return self._train_sum / self._train_count if self._train_count else None
