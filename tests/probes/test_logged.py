@@ -127,7 +127,8 @@ def test_tensorboard_wandb_and_mlflow(tmp_path: Path) -> None:
     ]
     assert [e["epoch"] for e in evaluations] == [0, 1, 2, 3]
     assert [e["train_loss"] for e in evaluations] == pytest.approx(np.reshape(own["train"], (4, 5)).mean(1), rel=1e-6)
-    assert all(e[field] is None for e in evaluations for field in ("batches", "samples", "training", "duration_s"))
+    seen = {(e["batches"], e["samples"], e["training"], e["grad_enabled"]) for e in evaluations}
+    assert seen == {(1, 32, False, False)}
     assert evaluations[0]["where"]["line"] == line_of(LOGGERS, 'board.add_scalar("val/loss"')
 
 

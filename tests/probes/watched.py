@@ -68,7 +68,7 @@ def read(folder: Path) -> Chunk:
     """Everything the probes wrote into FOLDER/run."""
     reader = RunReader(folder / "run")
     chunk = reader.read(max_rows=1_000_000)
-    assert reader.problems == ()
+    assert reader.problems == (), reader.problems
     assert reader.read().empty
     errors = events(chunk, "probe_error")
     assert errors == [], errors
