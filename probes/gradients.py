@@ -15,9 +15,17 @@ Scalars = tuple[list[int], list[torch.Tensor]]
 
 def gradient_norms(parameters: Sequence[torch.Tensor]) -> Scalars:
     """2-norms of `p.grad`, in float32 at least, for the parameters that have one. Sharded tensors give their local shard's norm."""
+    gradients = [parameter.grad for parameter in parameters]
+    if all(type(g) is torch.Tensor and not (g.is_sparse or g.requires_grad) for g in gradients):
+        kinds = {(g.device, g.dtype) for g in gradients if g is not None}
+        if len(kinds) == 1:  # as it mostly is
+            return list(range(len(gradients))), _norms([g for g in gradients if g is not None], kinds.pop()[1])
+    return _norms_by_kind(gradients)
+
+
+def _norms_by_kind(gradients: Sequence[torch.Tensor | None]) -> Scalars:
     groups: dict[tuple[torch.device, torch.dtype], tuple[list[int], list[torch.Tensor]]] = {}
-    for index, parameter in enumerate(parameters):
-        gradient = parameter.grad
+    for index, gradient in enumerate(gradients):
         if gradient is None:
             continue
         gradient = _local_values(gradient)

@@ -6,9 +6,12 @@ import gc
 import sys
 import types
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+
+from .cuts import only_grows
 
 MOST_LEVELS = 3
 MOST_HOPS = 4
@@ -25,14 +28,20 @@ class Holder(NamedTuple):
     length: int | None
     limit: int | None
     "Of a container that lets go of its oldest: most items it holds."
+    only_grows: bool = False
+    "Whether the program has no code that takes anything out of it again."
 
 
-def find_holder(tensor: torch.Tensor | None, mark: object, key: str) -> Holder:
-    """Who holds the loss `tensor`, or what was computed from it when it is gone itself; its graph bears `mark` under `key`."""
+def find_holder(
+    tensor: torch.Tensor | None, mark: object, key: str, frames: Sequence[types.FrameType], few: int | None = None
+) -> Holder:
+    """Who holds the loss `tensor`, or what was computed from it when it is gone itself; its graph bears `mark` under `key`.
+
+    `frames`: the program's own that are running; `few`: items at least of a container that counts."""
     if tensor is None:
         tensor = _computed_from(mark, key)
     if tensor is None:
-        return Holder("running sum", None, None)
+        return Holder("running sum", None, None, only_grows=True)
     level: list[Any] = [tensor]
     seen: list[Any] = [level]
     for _ in range(MOST_LEVELS):
@@ -40,9 +49,11 @@ def find_holder(tensor: torch.Tensor | None, mark: object, key: str) -> Holder:
         above = [
             f for f in gc.get_referrers(*level) if id(f) not in ours and not isinstance(f, _PASSING) and not _is_namespace(f)
         ]
-        best = [holder for holder in map(_container, above) if holder is not None]
+        best = [(holder, one) for one in above if (holder := _container(one, FEW if few is None else few)) is not None]
         if best:
-            return min(best, key=lambda holder: holder.limit is None)
+            holder, container = min(best, key=lambda entry: entry[0].limit is None)
+            grows = holder.limit is None and only_grows(container, frames)
+            return holder._replace(only_grows=grows)
         level = above[:FEW]
         seen += [above, level, *above]
         if not level:
@@ -54,7 +65,7 @@ _KINDS: tuple[Any, ...] = (list, dict, set)
 _PASSING = (types.FrameType, types.ModuleType, types.FunctionType, types.CellType, types.GeneratorType, type)
 
 
-def _container(found: Any) -> Holder | None:
+def _container(found: Any, few: int) -> Holder | None:
     """By the methods of the built-in types: a subclass may have its own."""
     if isinstance(found, deque):
         descriptor: Any = vars(deque)["maxlen"]
@@ -62,7 +73,7 @@ def _container(found: Any) -> Holder | None:
     for kind in _KINDS:
         if isinstance(found, kind):
             length = kind.__len__(found)
-            return Holder(kind.__name__, length, None) if length >= FEW else None
+            return Holder(kind.__name__, length, None) if length >= few else None
     return None
 
 

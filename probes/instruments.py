@@ -36,6 +36,9 @@ SIGNALS = (
 )
 """What a probe can see; each is `not visible` until it was seen once."""
 
+MODULES_EVERY = 16
+"""Observed steps after which imports are looked for, though there are as many modules as before: one may have been half done."""
+
 
 class Instruments:
     """The observers of one session."""
@@ -44,6 +47,7 @@ class Instruments:
         self._session = session
         self._forwards: set[types.FunctionType] = set()
         self._safetensors = False
+        self._modules = self._looks_at_modules = 0
 
     def signals(self) -> dict[str, str]:
         names = [*SIGNALS, *(name for probe in self._session.probes.all for name in probe.signals)]
@@ -91,6 +95,11 @@ class Instruments:
 
     def watch_late_modules(self, observer: Observer) -> None:
         """Modules that a program imports when it first needs them."""
+        count = len(sys.modules)
+        self._looks_at_modules += 1
+        if count == self._modules and self._looks_at_modules % MODULES_EVERY:
+            return
+        self._modules = count
         self._session.probes.tell("late_modules", self)
         late = sys.modules.get("safetensors.torch")
         if late is not None and not self._safetensors:

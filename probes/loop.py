@@ -63,6 +63,11 @@ class Loop:
         self._forward_depth = 0
         self._backward_began = 0.0
 
+    @property
+    def reads_training_data(self) -> bool:
+        """Whether the batch at hand is of the loader that training reads, or neither has one."""
+        return (None if self._batch is None else self._batch.loader) == self.training_loader
+
     # Batches
 
     def fetch_began(self) -> None:

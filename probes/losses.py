@@ -49,7 +49,7 @@ class Loss(NamedTuple):
 def note_loss(output: torch.Tensor) -> torch.Tensor:
     """Remember a scalar that is a loss before any division; returns its copy."""
     # A copy, because `loss /= accumulation_steps` writes in place.
-    copy = output.detach().reshape(()).clone()
+    copy = _copy(output)
     if output.grad_fn is not None:
         _notes(output.grad_fn)[NOTE] = Loss(copy, copy)
     return copy
@@ -84,19 +84,28 @@ def loss_value(root: float, criterion: float) -> float:
 
 
 def _loss_of(tensor: torch.Tensor) -> Loss:
-    value = tensor.detach().reshape(()).clone()
     node = tensor.grad_fn
-    for hop in range(MOST_HOPS):
+    found = None if node is None else _notes(node).get(NOTE)
+    if isinstance(found, Loss):
+        return Loss(*found)
+    value = _copy(tensor)
+    for _ in range(MOST_HOPS):
         if node is None:
             break
         found = _notes(node).get(NOTE)
         if isinstance(found, Loss):
-            return Loss(found.root if hop == 0 else value, found.criterion, found.is_plain and hop == 0)
+            return Loss(value, found.criterion, is_plain=False)
         inputs = [next_node for next_node, _ in node.next_functions if next_node is not None]
         if type(node).__name__ not in SCALING_NODES or len(inputs) != 1:
             break
         node = inputs[0]
     return Loss(value, None)
+
+
+def _copy(scalar: torch.Tensor) -> torch.Tensor:
+    """Of one element, 0-dim and without its graph."""
+    value = scalar.detach()
+    return (value.reshape(()) if value.dim() else value).clone()
 
 
 def _notes(node: Any) -> dict[str, Any]:

@@ -252,7 +252,7 @@ class Table:
             self.close()  # whoever tries again opens it anew
             raise
 
-    def append(self, rows: Iterable[Sequence[float]]) -> int:
+    def append(self, rows: Iterable[Iterable[float]]) -> int:
         """Append rows, each a flat sequence of all numbers of the columns; returns how many. All or nothing."""
         packed = [self._pack(row) for row in rows]
         if not packed:
@@ -264,7 +264,7 @@ class Table:
         self._write(_header(self._columns, self._count), 0)
         return len(packed)
 
-    def _pack(self, row: Sequence[float]) -> bytes:
+    def _pack(self, row: Iterable[float]) -> bytes:
         try:
             return self._row.pack(*row)
         except OverflowError:  # finite, but beyond a float32

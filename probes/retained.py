@@ -21,6 +21,10 @@ MOST_NOTED = 256
 OLD_STEPS = 5
 ENOUGH_OLD = 20
 KEPT_SHARE = 0.9
+EARLY = 4
+"""Losses of as many steps, all alive, after which it is asked who holds them: what cannot but grow need not grow old first."""
+MOST_EARLY_QUESTIONS = 2
+MOST_FRAMES = 16
 
 
 class Mark:
@@ -39,97 +43,139 @@ class _Noted:
         self.is_old = False
 
 
+class _Track:
+    """Follows one loss of each observed step by weak references: a healthy loop lets go of each when the next is computed."""
+
+    def __init__(self) -> None:
+        self.noted: list[_Noted] = []
+        self.grown_old: deque[bool] = deque(maxlen=ENOUGH_OLD)
+        "Of the newest that became old: whether each was still alive."
+        self.suspicious = self.suspicious_early = False
+        self._look_at_age = 0
+        "A window that was found to be bounded explains losses up to this age in steps."
+
+    def note(self, step: int, tensor: torch.Tensor, *behind: torch.Tensor) -> None:
+        """`tensor` is a loss; so are those `behind` it, from which it was computed."""
+        mark = Mark()
+        for one in (*behind, tensor):
+            if one.grad_fn is not None:
+                notes: Any = one.grad_fn.metadata
+                notes.setdefault(MARK, mark)
+        self.noted.append(_Noted(step, mark, tensor))
+
+    def step_ended(self, now: int) -> bool | None:
+        """False where losses are let go of, True where they may be kept; None where that does not show yet."""
+        lost = self._forget_dead(now)
+        kept = sum(self.grown_old)
+        if len(self.grown_old) == ENOUGH_OLD and (2 * kept < ENOUGH_OLD or 0 < lost <= 2):
+            return False  # none is kept, or each new one pushes the oldest out: that is a window
+        old = self.old()
+        enough = len(old) >= ENOUGH_OLD and kept >= KEPT_SHARE * ENOUGH_OLD
+        self.suspicious = enough and now - old[0].step >= self._look_at_age
+        self.suspicious_early = not enough and len(self.noted) >= EARLY and now - self.noted[0].step >= EARLY
+        if len(self.noted) > MOST_NOTED:
+            # Every other one of the older half, so that the oldest stay known.
+            self.noted[: MOST_NOTED // 2] = self.noted[: MOST_NOTED // 2 : 2]
+        return True if self.suspicious else None
+
+    def old(self) -> list[_Noted]:
+        return [noted for noted in self.noted if noted.is_old]
+
+    def _forget_dead(self, now: int) -> int:
+        """Drop what died, note what grew old; returns how many old ones died since the last time."""
+        lost = 0
+        kept = []
+        for noted in self.noted:
+            alive = noted.mark() is not None
+            if not noted.is_old and now - noted.step > OLD_STEPS:
+                noted.is_old = True
+                self.grown_old.append(alive)
+            elif noted.is_old and not alive:
+                lost += 1
+            if alive or not noted.is_old:
+                kept.append(noted)
+        self.noted = kept
+        return lost
+
+    def all_alive(self) -> bool:
+        return all(noted.mark() is not None for noted in self.noted)
+
+    def is_a_window_of(self, limit: int) -> None:
+        """Not every step need add to it: beyond twice its length nothing in it can be as old as that."""
+        self._look_at_age = 2 * limit + OLD_STEPS
+
+
 class LossGraphRetained(Probe):
-    """Follows the losses of observed steps by weak references: a healthy loop lets go of each when the next is computed."""
+    """The first and the last loss of each observed step are followed apart: with accumulation a loop may keep either."""
 
     signals = ("retained graphs",)
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._noted: list[_Noted] = []
-        self._grown_old: deque[bool] = deque(maxlen=ENOUGH_OLD)
-        "Of the newest that became old: whether each was still alive."
+        self._first, self._last = _Track(), _Track()
         self._criterion: weakref.ref[torch.Tensor] | None = None
-        self._noted_this_step = False
-        self._suspicious = False
-        self._look_at_age = 0
-        "A window that was found to be bounded explains losses up to this age in steps."
+        self._losses = 0
+        "That went backward since the last step."
+        self._newest: tuple[weakref.ref[torch.Tensor], weakref.ref[torch.Tensor]] | None = None
+        "The last of them where there are several: the criterion's value, and what went backward."
         self._holder: Holder | None = None
         self._oldest_looked_at = 0
+        self._early_questions = 0
 
     def awoke(self) -> None:
-        self._criterion = None
-        self._noted_this_step = False
+        self._criterion = self._newest = None
+        self._losses = 0
 
     def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
         if plain_tensor(output) and output.grad_fn is not None and output.numel() == 1:
             self._criterion = weakref.ref(output)
 
     def backward_begins(self, root: Any) -> None:
-        if self._suspicious:
-            self._suspicious = False
-            self._report()
-        if self._noted_this_step:
-            return
+        for track in (self._first, self._last):
+            if track.suspicious or track.suspicious_early:
+                early, track.suspicious, track.suspicious_early = not track.suspicious, False, False
+                self._report(track, early)
         if isinstance(root, (tuple, list)):
             root = root[0] if root else None
         if root is None or not plain_tensor(root) or root.grad_fn is None:
             return
-        self._noted_this_step = True
-        mark = Mark()
+        self._losses += 1
         criterion = self._criterion() if self._criterion is not None else None
-        for tensor in (root, criterion):
-            if tensor is not None and tensor.grad_fn is not None:
-                notes: Any = tensor.grad_fn.metadata
-                notes.setdefault(MARK, mark)
-        self._noted.append(_Noted(self.session.step_now(), mark, root if criterion is None else criterion))
+        loss = root if criterion is None else criterion
+        if self._losses == 1:
+            self._first.note(self.session.step_now(), loss, root)
+        else:
+            self._newest = weakref.ref(loss), weakref.ref(root)
 
     def step_ended(self, known: Known) -> None:
-        self._noted_this_step = False
-        self._criterion = None
         now = self.session.step_now()
-        lost = self._forget_dead(now)
-        old = [noted for noted in self._noted if noted.is_old]
-        kept = sum(self._grown_old)
-        if self._grown_old:
+        if self._newest is not None:
+            loss, root = self._newest[0](), self._newest[1]()
+            if loss is not None and loss.grad_fn is not None:
+                self._last.note(now - 1, loss, *(() if root is None else (root,)))
+        self._losses, self._criterion, self._newest = 0, None, None
+        found = [track.step_ended(now) for track in (self._first, self._last)]
+        if self._first.grown_old:
             self.session.seen("retained graphs")
-        if len(self._grown_old) == ENOUGH_OLD and (2 * kept < ENOUGH_OLD or 0 < lost <= 2):
-            # None is kept, or each new one pushes the oldest out: that is a window.
+        if False in found and True not in found:
             self.session.facts.absent("loss-graph-retained")
-            return
-        enough = len(old) >= ENOUGH_OLD and kept >= KEPT_SHARE * ENOUGH_OLD
-        self._suspicious = enough and now - old[0].step >= self._look_at_age
-        if len(self._noted) > MOST_NOTED:
-            # Every other one of the older half, so that the oldest stay known.
-            self._noted[: MOST_NOTED // 2] = self._noted[: MOST_NOTED // 2 : 2]
 
-    def _forget_dead(self, now: int) -> int:
-        """Drop what died, note what grew old; returns how many old ones died since the last time."""
-        lost = 0
-        kept = []
-        for noted in self._noted:
-            alive = noted.mark() is not None
-            if not noted.is_old and now - noted.step > OLD_STEPS:
-                noted.is_old = True
-                self._grown_old.append(alive)
-            elif noted.is_old and not alive:
-                lost += 1
-            if alive or not noted.is_old:
-                kept.append(noted)
-        self._noted = kept
-        return lost
-
-    def _report(self) -> None:
-        old = [noted for noted in self._noted if noted.is_old]
-        if len(old) < ENOUGH_OLD:
+    def _report(self, track: _Track, early: bool) -> None:
+        old = track.noted if early else track.old()
+        if len(old) < (EARLY if early else ENOUGH_OLD) or (early and not self._may_ask_early(track)):
             return
         now = self.session.step_now()
-        if self._holder is None or old[0].step != self._oldest_looked_at:
-            self._holder = find_holder(old[len(old) // 2].tensor(), old[len(old) // 2].mark(), MARK)
-            self._oldest_looked_at = old[0].step
-        if self._holder.limit is not None:
-            # Not every step need add to it: beyond twice its length nothing in it can be as old as that.
-            self._look_at_age = 2 * self._holder.limit + OLD_STEPS
+        holder = self._holder
+        if holder is None or old[0].step != self._oldest_looked_at:
+            middle = old[len(old) // 2]
+            frames = self.session.lines.frames(MOST_FRAMES)
+            holder = find_holder(middle.tensor(), middle.mark(), MARK, frames, EARLY if early else None)
+            self._holder, self._oldest_looked_at = holder, old[0].step
+        if holder.limit is not None:
+            track.is_a_window_of(holder.limit)
+            self._holder = None
+            return
+        if early and not holder.only_grows:
             self._holder = None
             return
         self.session.facts.seen(
@@ -138,7 +184,15 @@ class LossGraphRetained(Probe):
             alive=len(old),
             oldest_step=old[0].step,
             oldest_age_steps=now - old[0].step,
-            kept_share=sum(self._grown_old) / len(self._grown_old),
-            held_by=self._holder.kind,
-            held=self._holder.length,
+            kept_share=1.0 if early else sum(track.grown_old) / len(track.grown_old),
+            held_by=holder.kind,
+            held=holder.length,
+            only_grows=holder.only_grows,
         )
+
+    def _may_ask_early(self, track: _Track) -> bool:
+        """To ask takes long: for what is certain already as often as wanted, else twice in a run."""
+        if self._holder is not None and self._holder.only_grows and track.noted[0].step == self._oldest_looked_at:
+            return track.all_alive()
+        self._early_questions += 1
+        return self._early_questions <= MOST_EARLY_QUESTIONS and track.all_alive()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -37,28 +37,33 @@ class Row:
         self.scalars = [
             t for loss in window.losses for t in (loss.root, loss.root if loss.criterion is None else loss.criterion)
         ]
+        self.loss = NAN
+        "Mean over the micro-batches; a NaN in any of them shows. NaN without any, or before `take`."
+        self._norms: Sequence[float] = ()
+        self._numbers_on_device: Sequence[float] = ()
         clipped = window.clipped_norm
         self._clipped = isinstance(clipped, torch.Tensor) and clipped.dim() == 0
         if isinstance(clipped, torch.Tensor) and self._clipped:
             self.scalars.append(clipped)
 
-    def loss(self, numbers: Sequence[float]) -> float:
-        """Mean over the micro-batches; a NaN in any of them shows. NaN without any."""
+    def take(self, norms: Sequence[float], numbers: Sequence[float]) -> None:
+        """The numbers have arrived. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`."""
+        self._norms, self._numbers_on_device = norms, numbers
         losses = [loss_value(numbers[2 * i], numbers[2 * i + 1]) for i in range(self._losses)]
-        return sum(losses) / self._losses if losses else NAN
+        self.loss = sum(losses) / self._losses if losses else NAN
 
-    def values(self, norms: Sequence[float], numbers: Sequence[float]) -> list[float]:
-        """All columns in their order. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`."""
-        window, reuse = self._window, self._reuse
+    def __iter__(self) -> Iterator[float]:
+        """All columns in their order; put together on the thread that writes them."""
+        window, reuse, norms = self._window, self._reuse, self._norms
         known: dict[str, float] = {
             "step": self.step,
             "time": self._when,
             "optimizer": self._optimizer,
-            "loss": self.loss(numbers),
+            "loss": self.loss,
             "learning_rate": self._rate,
             "loss_scale": window.loss_scale,
             "gradient_norm": math.hypot(*norms) if norms else NAN,
-            "gradient_norm_before_clip": numbers[-1] if self._clipped else NAN,
+            "gradient_norm_before_clip": self._numbers_on_device[-1] if self._clipped else NAN,
             "batch_size": window.samples,
             "micro_batches": float(window.backwards) if window.backwards else NAN,
             "training": NAN if window.training is None else float(window.training),
@@ -70,4 +75,20 @@ class Row:
             "backward_s": window.backward_s if window.backward_s else NAN,
             **self._numbers,
         }
-        return [known.get(column[0], NAN) for column in STEP_COLUMNS]
+        return iter([known.get(column[0], NAN) for column in STEP_COLUMNS])
+
+
+class GradientRow:
+    """One row of gradients-T.npy."""
+
+    def __init__(self, step: int, count: int, columns: Sequence[int], indices: Sequence[int], norms: Sequence[float]) -> None:
+        """`columns` of the parameters, of which those at `indices` have `norms`; `count`: of all columns."""
+        self._row = step, count, columns, indices, norms
+
+    def __iter__(self) -> Iterator[float]:
+        """The step and all columns; put together on the thread that writes them."""
+        step, count, columns, indices, norms = self._row
+        by_column = [NAN] * count
+        for index, norm in zip(indices, norms, strict=True):
+            by_column[columns[index]] = norm
+        return iter([step, *by_column])

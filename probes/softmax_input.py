@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FACT = "softmax-before-cross-entropy"
 IN_A_ROW = 5
 """Calls that are looked at first, one after the other; then at doubling distances."""
+ALL_CALLS, CALLS_A_LOOK = 64, 7
+"""The first calls are all counted, later one in so many of those with a graph; odd, for loops with several criteria."""
 ROWS = 64
 PIXELS = 8
 """Rows of a batch and positions along each further dimension that are looked at."""
@@ -41,10 +43,14 @@ class SoftmaxInput(Probe):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._sites: dict[Line | None, Site] = {}
+        self._calls = 0
 
     def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
         if name != "cross_entropy" or not plain_tensor(values[0]):
             return
+        self._calls += 1
+        if self._calls > ALL_CALLS and torch.is_grad_enabled() and self._calls % CALLS_A_LOOK:
+            return  # by now it is known what every line of the training loop gives; to find the line takes long
         where = self.session.user_line()
         site = self._sites.get(where)
         if site is None:

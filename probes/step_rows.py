@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 from . import discover
 from .known import Known, Observation
 from .reuse import Reuse
-from .rows import Row
+from .rows import GradientRow, Row
 from .window import NAN, Window
 
 if TYPE_CHECKING:
     from .parameters import Parameters
     from .session import Session
     from .validation import Validation
+
+ALL_NOTED, NOTED_EVERY = 64, 16
+"""Of the first rows it is noted what was visible in each, later of one in so many."""
 
 
 class StepRows:
@@ -25,6 +28,7 @@ class StepRows:
         self._session = session
         self._parameters = parameters
         self._validation = validation
+        self._rows = 0
 
     def submit_loss(self, step: int, known: Known, window: Window, step_s: float) -> None:
         """Queue a row with the loss alone, of a step that was not observed otherwise."""
@@ -47,21 +51,22 @@ class StepRows:
 
         def deliver(values: list[float]) -> None:
             norms = values[: len(now.norms)]
-            self._validation.trained(row.loss(values[len(norms) :]))
+            row.take(norms, values[len(norms) :])
+            self._validation.trained(row.loss)
             writer = self._session.writer
             if gradients is not None:
                 columns, count, table = gradients
-                by_column = [NAN] * count
-                for index, norm in zip(now.indices, norms, strict=True):
-                    by_column[columns[index]] = norm
-                writer.row(table, [row.step, *by_column])
-            writer.row("steps", row.values(norms, values[len(norms) :]))
+                writer.row(table, GradientRow(row.step, count, columns, now.indices, norms))
+            writer.row("steps", row)
             self._session.probes.tell("measured", now, row.step, values)
 
         if not self._session.transfer.submit([*now.norms, *row.scalars], deliver):
             self._session.writer.lose_row()
 
     def note_signals(self, window: Window, now: Observation) -> None:
+        self._rows += 1
+        if self._rows > ALL_NOTED and self._rows % NOTED_EVERY:
+            return
         visible = {
             "loss": bool(window.losses),
             "learning rate": True,

@@ -14,6 +14,8 @@ from .where import Line
 MOST_WAITING = 1024
 FIRST_BATCHES = 64
 """Of a loader: rows of all of them are hashed, later those of one in four."""
+MANY_BATCHES = 512
+"""After which it is one in sixteen."""
 
 
 class WatchedLoader:
@@ -54,7 +56,8 @@ class WatchedLoader:
     def chooses_batch(self) -> bool:
         """Whether rows of the next batch are to be hashed; scattered, so that another pass brings others."""
         self._batches += 1
-        return self._batches <= FIRST_BATCHES or (self._batches * 0x9E3779B1 >> 16) & 3 == 0
+        scattered = self._batches * 0x9E3779B1 >> 16
+        return self._batches <= FIRST_BATCHES or scattered & (3 if self._batches <= MANY_BATCHES else 15) == 0
 
     def wait(self, count: int, hashes: list[tuple[int, int]]) -> None:
         """Keep the hashes of a batch until it shows what the batch is for."""

@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .record import OPEN_FLAGS, Column, Table, event_line, metric_file_name
@@ -81,8 +81,8 @@ class Writer:
         if number.isdigit() and int(number) >= NUMBERED_KEPT:
             self._put((None, f"{base}-{int(number) - NUMBERED_KEPT}"))
 
-    def row(self, table: str, values: Sequence[float]) -> None:
-        """Queue one row, on any thread."""
+    def row(self, table: str, values: Iterable[float]) -> None:
+        """Queue one row, on any thread; it is iterated over on the writer's."""
         self._put((table, values))
 
     def lose_row(self) -> None:
@@ -146,7 +146,7 @@ class Writer:
             self._ended.release()
 
     def _drain(self) -> None:
-        rows: dict[str, list[Sequence[float]]] = {}
+        rows: dict[str, list[Iterable[float]]] = {}
         for _ in range(len(self._queue)):
             item = self._queue.popleft()
             if item[0] is None and isinstance(item[1], str):
@@ -167,7 +167,7 @@ class Writer:
         self._flush_rows(rows)
         self._report_lost()
 
-    def _flush_rows(self, rows: dict[str, list[Sequence[float]]]) -> None:
+    def _flush_rows(self, rows: dict[str, list[Iterable[float]]]) -> None:
         for name, new in rows.items():
             if not self._writes(self._append, name, new):
                 self._lost_on_disk += len(new)
@@ -196,7 +196,7 @@ class Writer:
         if table is not None:
             self._writes(table.close)
 
-    def _append(self, name: str, rows: list[Sequence[float]]) -> None:
+    def _append(self, name: str, rows: list[Iterable[float]]) -> None:
         self._table(name).append(rows)
 
     def _writes(self, write: Callable[..., object], *values: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from forgemon.detectors.candidate import figure
 from forgemon.detectors.facts import FactDetector, Seen, Verdict, evidence
-from forgemon.journal import number, text, texts, whole
+from forgemon.journal import flag, number, text, texts, whole
 
 OLDER_THAN_A_WINDOW = 128
 """Steps: a list that is cut to its newest losses lets go of those before; what is older is not let go."""
@@ -24,7 +24,7 @@ class LossesKept(FactDetector):
 
     def _retained(self, seen: Seen) -> Verdict | None:
         fact, age = seen.newest, number(seen.newest, "oldest_age_steps")
-        endless = text(fact, "held_by") == RUNNING_SUM or age >= OLDER_THAN_A_WINDOW
+        endless = text(fact, "held_by") == RUNNING_SUM or flag(fact, "only_grows") or age >= OLDER_THAN_A_WINDOW
         if not seen.stands and not endless:
             return None  # each new one pushed the oldest out: a window
         alive, oldest = whole(fact, "alive"), whole(fact, "oldest_step")

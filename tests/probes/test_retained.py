@@ -52,13 +52,51 @@ KEPT = {
 def test_kept(tmp_path: Path, name: str) -> None:
     source = KEPT[name]
     found = facts(source, tmp_path)
-    assert found and found[0]["step"] <= 40
-    first = found[0]
-    assert first["alive"] >= 20 and first["oldest_step"] == 0 and first["kept_share"] == 1.0
+    first, last = found[0], found[-1]
+    assert first["step"] <= 6 and first["alive"] >= 4 and first["only_grows"] is True
+    assert last["alive"] >= 20 and last["oldest_step"] == first["oldest_step"] == 0 and last["kept_share"] == 1.0
     assert first["held_by"] == {"dict": "dict", "running sum": "running sum"}.get(name, "list")
     if name != "running sum":
         assert first["held"] == first["step"]
     assert first["where"]["line"] == line_of(source, ".backward(")
+
+
+ONLY_GROWS = {
+    "list": script("kept.append(loss)"),
+    "list of an object": script("run.kept.append(loss)").replace(
+        "kept, total, hidden = [], 0, None",
+        "total, hidden = 0, None\nclass Run:\n    def __init__(self): self.kept = []\nrun = Run()",
+    ),
+    "the last of several micro-batches": script("kept.append(loss)").replace(
+        "        loss = cross", "        cross_entropy(model(x[16:32]), y[16:32]).backward()\n        loss = cross"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONLY_GROWS)
+def test_kept_where_no_code_takes_anything_out_again(tmp_path: Path, name: str) -> None:
+    found = facts(ONLY_GROWS[name], tmp_path)
+    assert found[0]["step"] <= 6 and found[0]["alive"] >= 4 and found[0]["only_grows"] is True
+    assert found[0]["held_by"] == "list"
+
+
+MAY_BE_CUT = {
+    "pop": script("kept.append(loss)\n        if len(kept) > 90: kept.pop(0)", steps=80),
+    "del": script("kept.append(loss)\n        if len(kept) > 90: del kept[0]", steps=80),
+    "a slice": script("kept.append(loss)\n        if len(kept) > 90: kept[:] = kept[-50:]", steps=80),
+    "a new list": script("kept.append(loss)\n        if len(kept) > 90: kept = []", steps=80),
+    "a new list each epoch": script("kept.append(loss)", steps=80).replace(
+        "train(80)", "for epoch in range(2):\n    kept = []\n    train(40)"
+    ),
+    "a function of every epoch": script("mine.append(loss)", steps=40).replace("    for step", "    mine = []\n    for step")
+    + "\nfor epoch in range(2): train(40)",
+}
+
+
+@pytest.mark.parametrize("name", MAY_BE_CUT)
+def test_a_list_that_may_be_cut_is_not_said_to_grow_for_ever(tmp_path: Path, name: str) -> None:
+    found = facts(MAY_BE_CUT[name], tmp_path)
+    assert found and all(fact["only_grows"] is False and fact["alive"] >= 20 for fact in found)
 
 
 def test_kept_in_a_run_that_is_observed_now_and_then(tmp_path: Path) -> None:
