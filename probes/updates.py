@@ -34,6 +34,8 @@ SHARE = 0.05
 """Of what the other probes take; so much more may sampling take, as long as it comes often enough."""
 LONGEST_PAUSE = 20
 """Observed steps."""
+PAUSE = 16
+"""Observed steps between samples where every step is observed: the same in every run, whatever the machine has to do beside it."""
 MOST_WAITING = 4
 
 _WIDE = {d: d for d in (torch.float64, torch.complex64, torch.complex128)} | {torch.complex32: torch.complex64}
@@ -157,6 +159,9 @@ class Updates(Probe):
         sampler.taken += 1
         sampler.spent_s += took_s
         if sampler.taken < FIRST:
+            return
+        if self.session.steps.schedule.budget <= 0:
+            sampler.pause = PAUSE
             return
         others_s = max(0.0, self.session.guard.spent_s - sampler.spent_s) / sampler.observed
         steps = took_s / (SHARE * others_s) if others_s else LONGEST_PAUSE
