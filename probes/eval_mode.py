@@ -73,7 +73,7 @@ class EvalInTrainMode(Probe):
     def forward_began(self, root: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
         of_training = torch.is_grad_enabled() and root.training and self.session.loop.reads_training_data
         # In the training loop nobody asks for the line, and to find it is what costs most here.
-        forward = _Forward(root, root.training, None if of_training else self.session.user_line())
+        forward = _Forward(root, root.training, None if of_training else self.session.line_of_forward())
         model = self._model(root)
         forward.counter = model.counter(root)
         data = _identity(inputs)

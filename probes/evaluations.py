@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,10 +12,45 @@ from .losses import noted_loss, plain_tensor
 from .transfer import Transfer
 from .where import Line
 
+MARK = "forgemon-output"
+MOST_OUTPUTS = 10_000
+MOST_HOPS = 4
 FEWEST_FORWARDS = 3
 """One after the other without gradients, of data that no loader gave, that may be a validation pass."""
 MOST_NODES = 64
 """Of a graph that are looked at for the losses in a sum."""
+
+
+class Mark:
+    """Put into the metadata of an output's graph node: it lives as long as that node does."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Output(NamedTuple):
+    """What a model returned."""
+
+    graph: weakref.ref[Mark] | None
+    "None where it has no graph."
+    samples: float
+    training: bool
+    ended: float
+
+
+def output_of(value: Any, samples: float, training: bool, now: float) -> Output:
+    """Of the first tensor among the values, however it is nested. Classes of the program's are not asked."""
+    for _ in range(MOST_HOPS):
+        kind = type(value)
+        if issubclass(kind, dict):
+            value = next(iter(dict.values(value)), None)
+        elif issubclass(kind, (tuple, list)):
+            inside: Any = (list if issubclass(kind, list) else tuple).__iter__(value)
+            value = next(inside, None)
+    if not plain_tensor(value) or value.grad_fn is None:
+        return Output(None, samples, training, now)
+    mark = Mark()
+    notes: Any = value.grad_fn.metadata
+    return Output(weakref.ref(notes.setdefault(MARK, mark)), samples, training, now)
 
 
 class Batch:
@@ -35,6 +70,7 @@ class Batch:
         "loader",
         "losses",
         "of",
+        "outputs",
         "samples",
         "training",
         "where",
@@ -62,8 +98,22 @@ class Batch:
         "Criterion's name, its value, reduction and the number of items it was taken over."
         self.where: Line | None = None
         self.epoch: int | None = None
+        self.outputs: list[Output] = []
+        "Of the models called for it, where no loader gave it, in their order."
         self.of: EvaluationPass | None = None
         "The pass it turned out to belong to."
+
+    def wasted(self) -> Batch | None:
+        """The forwards before the newest whose graphs are gone, though no backward() came: a pass of an evaluation of its own, of
+        which this batch was thought to be a part. None where that are too few."""
+        gone = [output for output in self.outputs[:-1] if output.graph is not None and output.graph() is None]
+        if len(gone) < FEWEST_FORWARDS or self.losses or self.is_fetched:
+            return None
+        found = Batch(self.began)
+        found.ended, found.training, found.where = gone[-1].ended, gone[0].training, self.where
+        found.graph = found.grad_enabled = True
+        found.forwards, found.samples = len(gone), sum(output.samples for output in gone)
+        return found
 
     @property
     def is_over(self) -> bool:
@@ -111,8 +161,9 @@ class EvaluationPass:
             self.where, self.epoch = batch.where, batch.epoch
         self.batches += 1 if batch.is_fetched else max(1, batch.forwards)
         self.ended = batch.ended
-        if self.metric is None and batch.samples == batch.samples:
-            self.items += int(batch.samples)
+        samples = sum(output.samples for output in batch.outputs) if batch.outputs else batch.samples
+        if self.metric is None and samples == samples:
+            self.items += int(samples)
         self.any_grad = self.any_grad or batch.grad_enabled
         if batch.training is not None:
             self.any_training = bool(self.any_training) or batch.training

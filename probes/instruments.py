@@ -122,7 +122,7 @@ class Instruments:
 
         def ended(values: tuple[Any, ...], output: Any) -> None:
             if session.is_root(values[0]):
-                loop.forward_ended(values[0].training)
+                loop.forward_ended(values[0].training, output)
                 session.probes.tell("forward_ended", values[0], output)
 
         found = unwrap(forward)

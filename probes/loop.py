@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from .evaluations import Batch, Data, EvaluationPass, criterion_items, data_of, reached, same_data
+from .evaluations import MOST_OUTPUTS, Batch, Data, EvaluationPass, criterion_items, data_of, output_of, reached, same_data
 from .loader_identity import LoaderIdentity, loader_identity
 from .losses import loss_of_root, note_loss, note_scaled, plain_tensor
 from .passes import Listener as PassListener
@@ -23,12 +23,15 @@ from .window import NAN, Window, plus
 
 MOST_PENDING = 10_000
 MOST_LOADERS = 256
+SECOND = 2
 
 
 class Listener(PassListener, Protocol):
     """Who is told what the loop did."""
 
     def epoch(self) -> int | None: ...
+
+    def line_of_forward(self) -> Line | None: ...
 
     def user_line(self) -> Line | None: ...
 
@@ -61,6 +64,7 @@ class Loop:
         self._is_fetching = False
         self._forward_began = 0.0
         self._forward_depth = 0
+        self._samples_of_forward = NAN
         self._backward_began = 0.0
 
     @property
@@ -130,14 +134,17 @@ class Loop:
                 self._batch.loader = self._read[1] if again else None
         self._batch.graph = self._batch.graph or graph
         self._batch.forwards += 1
-        if self._batch.where is None and not (graph and self._batch.loader == self.training_loader):
-            self._batch.where = self._listener.user_line()
+        # The line is wanted where this may be an evaluation, and to find it takes long: not for each batch that trains.
+        trains = graph and self._batch.loader == self.training_loader and self._batch.forwards < SECOND
+        if self._batch.where is None and not trains:
+            self._batch.where = self._listener.line_of_forward()
         self._read = data, self._batch.loader
+        self._samples_of_forward = _first_size(inputs)
         if self._batch.samples != self._batch.samples:
-            self._batch.samples = _first_size(inputs)
+            self._batch.samples = self._samples_of_forward
         self._forward_began = self._clock()
 
-    def forward_ended(self, training: bool) -> None:
+    def forward_ended(self, training: bool, output: Any = None) -> None:
         self._forward_depth = max(0, self._forward_depth - 1)
         batch = self._batch
         if self._forward_depth or batch is None:
@@ -146,6 +153,8 @@ class Loop:
         batch.forward_s = took if batch.forward_s != batch.forward_s else batch.forward_s + took
         if not batch.losses:
             batch.ended = self._forward_began + took
+            if not batch.is_fetched and len(batch.outputs) < MOST_OUTPUTS:
+                batch.outputs.append(output_of(output, self._samples_of_forward, training, batch.ended))
         if batch.training is None or torch.is_grad_enabled():
             batch.training = training
         self.activity += 1
@@ -273,6 +282,9 @@ class Loop:
             else:
                 self._evaluate(earlier)
         if batch is not None:
+            wasted = batch.wasted()
+            if wasted is not None:
+                self._evaluate(wasted)
             self._train(batch)
 
     def _train(self, batch: Batch) -> None:

@@ -42,8 +42,9 @@ class Passes:
             batch.began = max(batch.began, self._open.ended)
         self._open.add(batch)
         self._listener.evaluation_batch(batch)
-        # A single batch without a loss may be labels that the model makes for its own training.
-        return max(0.0, batch.ended - batch.began) if is_named or self._open.is_whole else 0.0
+        # Without a loss it may be labels that the model makes for its own training, or what a policy does in between.
+        counts = is_named or (batch.is_fetched and self._open.is_whole)
+        return max(0.0, batch.ended - batch.began) if counts else 0.0
 
     def exhausted(self) -> None:
         """The loader that was read last had no more to give."""

@@ -10,6 +10,7 @@ import torch
 
 from .holders import Holder, find_holder
 from .losses import plain_tensor
+from .owners import Owners
 from .probe import Probe
 
 if TYPE_CHECKING:
@@ -54,15 +55,6 @@ class _Track:
         self._look_at_age = 0
         "A window that was found to be bounded explains losses up to this age in steps."
 
-    def note(self, step: int, tensor: torch.Tensor, *behind: torch.Tensor) -> None:
-        """`tensor` is a loss; so are those `behind` it, from which it was computed."""
-        mark = Mark()
-        for one in (*behind, tensor):
-            if one.grad_fn is not None:
-                notes: Any = one.grad_fn.metadata
-                notes.setdefault(MARK, mark)
-        self.noted.append(_Noted(step, mark, tensor))
-
     def step_ended(self, now: int) -> bool | None:
         """False where losses are let go of, True where they may be kept; None where that does not show yet."""
         lost = self._forget_dead(now)
@@ -105,62 +97,70 @@ class _Track:
         self._look_at_age = 2 * limit + OLD_STEPS
 
 
+class _Tracks:
+    """Of one optimizer. The first and the last loss of its steps are followed apart: with accumulation a loop may keep either."""
+
+    def __init__(self) -> None:
+        self.first, self.last = _Track(), _Track()
+
+    def both(self) -> tuple[_Track, _Track]:
+        return self.first, self.last
+
+
 class LossGraphRetained(Probe):
-    """The first and the last loss of each observed step are followed apart: with accumulation a loop may keep either."""
+    """A loss belongs to the optimizer that steps next."""
 
     signals = ("retained graphs",)
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._first, self._last = _Track(), _Track()
+        self._tracks = Owners(_Tracks)
         self._criterion: weakref.ref[torch.Tensor] | None = None
-        self._losses = 0
-        "That went backward since the last step."
-        self._newest: tuple[weakref.ref[torch.Tensor], weakref.ref[torch.Tensor]] | None = None
-        "The last of them where there are several: the criterion's value, and what went backward."
+        self._first: _Noted | None = None
+        self._last: _Noted | None = None
+        "The first loss that went backward since the last step, and the last one where there were several."
         self._holder: Holder | None = None
         self._oldest_looked_at = 0
         self._early_questions = 0
 
     def awoke(self) -> None:
-        self._criterion = self._newest = None
-        self._losses = 0
+        self._criterion = self._first = self._last = None
 
     def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
         if plain_tensor(output) and output.grad_fn is not None and output.numel() == 1:
             self._criterion = weakref.ref(output)
 
     def backward_begins(self, root: Any) -> None:
-        for track in (self._first, self._last):
-            if track.suspicious or track.suspicious_early:
-                early, track.suspicious, track.suspicious_early = not track.suspicious, False, False
-                self._report(track, early)
+        for known, tracks in self._tracks.items():
+            for track in tracks.both():
+                if track.suspicious or track.suspicious_early:
+                    early, track.suspicious, track.suspicious_early = not track.suspicious, False, False
+                    self._report(known.index, track, early)
         if isinstance(root, (tuple, list)):
             root = root[0] if root else None
         if root is None or not plain_tensor(root) or root.grad_fn is None:
             return
-        self._losses += 1
         criterion = self._criterion() if self._criterion is not None else None
-        loss = root if criterion is None else criterion
-        if self._losses == 1:
-            self._first.note(self.session.step_now(), loss, root)
+        noted = _noted(self.session.step_now(), root if criterion is None else criterion, root)
+        if self._first is None:
+            self._first = noted
         else:
-            self._newest = weakref.ref(loss), weakref.ref(root)
+            self._last = noted
 
     def step_ended(self, known: Known) -> None:
+        tracks = self._tracks.of(known)
+        for noted, track in ((self._first, tracks.first), (self._last, tracks.last)):
+            if noted is not None:
+                track.noted.append(noted)
+        self._criterion = self._first = self._last = None
         now = self.session.step_now()
-        if self._newest is not None:
-            loss, root = self._newest[0](), self._newest[1]()
-            if loss is not None and loss.grad_fn is not None:
-                self._last.note(now - 1, loss, *(() if root is None else (root,)))
-        self._losses, self._criterion, self._newest = 0, None, None
-        found = [track.step_ended(now) for track in (self._first, self._last)]
-        if self._first.grown_old:
+        found = [track.step_ended(now) for track in tracks.both()]
+        if tracks.first.grown_old:
             self.session.seen("retained graphs")
         if False in found and True not in found:
-            self.session.facts.absent("loss-graph-retained")
+            self.session.facts.absent("loss-graph-retained", known.index)
 
-    def _report(self, track: _Track, early: bool) -> None:
+    def _report(self, index: int, track: _Track, early: bool) -> None:
         old = track.noted if early else track.old()
         if len(old) < (EARLY if early else ENOUGH_OLD) or (early and not self._may_ask_early(track)):
             return
@@ -180,6 +180,7 @@ class LossGraphRetained(Probe):
             return
         self.session.facts.seen(
             "loss-graph-retained",
+            index,
             where=self.session.user_line(),
             alive=len(old),
             oldest_step=old[0].step,
@@ -196,3 +197,13 @@ class LossGraphRetained(Probe):
             return track.all_alive()
         self._early_questions += 1
         return self._early_questions <= MOST_EARLY_QUESTIONS and track.all_alive()
+
+
+def _noted(step: int, loss: torch.Tensor, root: torch.Tensor) -> _Noted:
+    """Follow a loss by a mark in its graph, and in that of `root`, which was computed from it and goes backward."""
+    mark = Mark()
+    for tensor in (root, loss):
+        if tensor.grad_fn is not None:
+            notes: Any = tensor.grad_fn.metadata
+            notes.setdefault(MARK, mark)
+    return _Noted(step, mark, loss)

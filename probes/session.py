@@ -307,6 +307,13 @@ class Session:
             self._line_of_call = (calls, self.lines.here())
         return self._line_of_call[1]
 
+    def line_of_forward(self) -> Line | None:
+        """The user's line that called the model whose forward is under way; walked to once, too."""
+        calls = self.guard.calls
+        if self._line_of_call[0] != calls:
+            self._line_of_call = (calls, self.lines.of_module_call())
+        return self._line_of_call[1]
+
     def evaluated(self, finished: EvaluationPass, value: float) -> None:
         metric = self.steps.validation.evaluated(finished, value)
         self.probes.tell("evaluated", finished, metric, value)

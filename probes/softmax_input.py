@@ -22,7 +22,8 @@ ALL_CALLS, CALLS_A_LOOK = 64, 7
 ROWS = 64
 PIXELS = 8
 """Rows of a batch and positions along each further dimension that are looked at."""
-TOLERANCE = 1e-3
+TOLERANCES = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 2e-2}
+"""How far the sum of a row of probabilities may be from 1, by how its entries are rounded."""
 PROBABILITIES_OF = ("SoftmaxBackward0", "SigmoidBackward0", "DivBackward0", "ExpBackward0")
 """Graph nodes that may have made them, worth naming."""
 
@@ -63,8 +64,7 @@ class SoftmaxInput(Probe):
 
     def _look(self, logits: torch.Tensor, site: Site, where: Line | None) -> None:
         classes = logits.shape[min(1, logits.dim() - 1)] if logits.dim() else 1
-        # A half-precision row of probabilities does not sum to 1 within the tolerance.
-        if classes < 2 or logits.dtype not in (torch.float32, torch.float64) or not logits.numel():
+        if classes < 2 or logits.dtype not in TOLERANCES or not logits.numel():
             return
         site.next = site.calls + 1 if site.calls < IN_A_ROW else 2 * site.calls
         node = type(logits.grad_fn).__name__ if logits.grad_fn is not None else None
@@ -105,11 +105,12 @@ class SoftmaxInput(Probe):
 @torch.no_grad()
 def _are_probabilities(logits: torch.Tensor) -> torch.Tensor:
     """A 0-dim flag, on the device of `logits`: all in [0, 1], every row sums to 1, and they are not just zeros and ones."""
-    dimension = min(1, logits.dim() - 1)
+    dimension, tolerance = min(1, logits.dim() - 1), TOLERANCES[logits.dtype]
     if dimension:
         logits = logits[:ROWS]
     for further in range(2, logits.dim()):
         logits = logits.narrow(further, 0, min(PIXELS, logits.shape[further]))
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     inside = ((logits >= 0) & (logits <= 1)).all()
-    sums = ((logits.sum(dimension) - 1).abs() < TOLERANCE).all()
+    sums = ((logits.sum(dimension) - 1).abs() < tolerance).all()
     return (inside & sums & ((logits > 0) & (logits < 1)).any()).to(torch.float32)

@@ -11,6 +11,8 @@ CONTEXT_LINES = 2
 MAX_SOURCE_BYTES = 4_000_000
 MOST_FILES = 5000
 """Whose kind is remembered; each cell of a notebook is one."""
+MODULE_CALLS = ("_call_impl", "_wrapped_call_impl")
+"""Functions of torch that call forward()."""
 PACKAGES = ("site-packages", "dist-packages")
 
 
@@ -33,9 +35,10 @@ class UserLines:
         self._libraries = tuple(p + os.sep for p in {os.path.dirname(os.__file__), *installed})
         self._kinds: dict[str, int] = {}
 
-    def here(self) -> Line | None:
-        """The user's line that led to this call; a library's outside torch when there is no other; None from a bare thread."""
-        frame: types.FrameType | None = sys._getframe(1)
+    def here(self, frame: types.FrameType | None = None) -> Line | None:
+        """The user's line that led to this call, or to `frame`; a library's outside torch when there is no other; None from a bare
+        thread."""
+        frame = frame or sys._getframe(1)
         library: types.FrameType | None = None
         while frame is not None:
             kind = self.kind(frame.f_code.co_filename)
@@ -45,6 +48,15 @@ class UserLines:
                 library = frame
             frame = frame.f_back
         return None if library is None else line_of(library)
+
+    def of_module_call(self) -> Line | None:
+        """The line that calls the module whose forward is under way, not one of that forward, which is on the stack too."""
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_name in MODULE_CALLS and self.kind(frame.f_code.co_filename) == 0:
+                return self.here(frame)
+            frame = frame.f_back
+        return self.here()
 
     def frames(self, most: int = 4) -> list[types.FrameType]:
         """Frames of the user's own code that led to this call, innermost first."""

@@ -11,7 +11,7 @@ from tests.accuracy.families import healthy_script
 from tests.accuracy.faults import FAULTS, Fault
 from tests.accuracy.script import Lines, Script
 from tests.accuracy.setting import Setting
-from tests.accuracy.settings import all_settings, half_of
+from tests.accuracy.settings import all_settings
 
 PER_FAULT = 10
 """Configurations of a fault in each half."""
@@ -52,7 +52,7 @@ class Configuration:
 
 
 def all_configurations() -> list[Configuration]:
-    settings = [(setting, half_of(setting.name)) for setting in all_settings()]
+    settings = all_settings()
     healthy = [Configuration(s, half, None, _seeds(s.name, HEALTHY_SEEDS)) for s, half in settings]
     return [*healthy, *(c for fault in FAULTS.values() for c in _of_fault(fault, settings))]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import replace
 
@@ -29,26 +28,26 @@ TWISTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def half_of(name: str) -> str:
-    """tuning or frozen, by a hash of the setting's name: the faults of a setting are in the half that the setting is in."""
-    return ("tuning", "frozen")[hashlib.sha256(name.encode()).digest()[0] & 1]
+FROZEN = "second frozen half"
+"""Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
 
 
-def all_settings() -> list[Setting]:
-    """Every healthy setting, as many of each family in either half."""
-    return [setting for family in FAMILIES for setting in _of_family(family)]
+def all_settings() -> list[tuple[Setting, str]]:
+    """Every healthy setting with its half, tuning or frozen; the faults of a setting are in the half that the setting is in."""
+    looked_at = {s.name: s for family in FAMILIES for s in _drawn_of(family, "", PER_FAMILY, set())}
+    drawn_before = {s.name for family in FAMILIES for s in _drawn_of(family, "", 2 * PER_FAMILY, set())}
+    frozen = [s for family in FAMILIES for s in _drawn_of(family, FROZEN, PER_FAMILY // 2, drawn_before)]
+    return [*((s, "tuning") for s in looked_at.values()), *((s, "frozen") for s in frozen)]
 
 
-def _of_family(family: str) -> list[Setting]:
-    draw = random.Random(f"forgemon accuracy {family}")
+def _drawn_of(family: str, which: str, count: int, others: set[str]) -> list[Setting]:
+    """`count` settings that are not among `others`."""
+    draw = random.Random(f"forgemon accuracy {family} {which}".rstrip())
     found: dict[str, Setting] = {}
-    taken = {"tuning": 0, "frozen": 0}
-    while len(found) < PER_FAMILY:
+    while len(found) < count:
         setting = _sound(_drawn(family, draw))
-        half = half_of(setting.name)
-        if setting.name not in found and taken[half] < PER_FAMILY // 2:
+        if setting.name not in others:
             found[setting.name] = setting
-            taken[half] += 1
     return list(found.values())
 
 

@@ -103,6 +103,17 @@ def test_a_forgotten_no_grad(tmp_path: Path) -> None:
     assert names(chunk) == {"eval-with-grad"}
 
 
+def test_a_forgotten_no_grad_where_no_loader_is_used(tmp_path: Path) -> None:
+    source = LOOP.replace("EVAL", "model.eval()").replace("with torch.no_grad():", "if True:")
+    source = source.replace("in train_loader:", "in zip(x[:200].split(50), y[:200].split(50)):")
+    source = source.replace("total_of(val_loader)", "total_of(zip(x[200:].split(50), y[200:].split(50)))")
+    chunk = recorded(source, tmp_path)
+    (found, second) = facts(chunk, "eval-with-grad")
+    assert (found["step"], found["batches"], found["samples"], found["metric"]) == (4, 4, 200, "val_loss")
+    assert second["step"] == 8 and found["where"]["line"] == line_of(source, "return ((model(inputs)")
+    assert names(chunk) == {"eval-with-grad"}
+
+
 def test_a_shuffled_loader_and_samples_of_the_training(tmp_path: Path) -> None:
     source = LOOP.replace("EVAL", "model.eval()").replace(
         "(val_set, batch_size=50)", "(train_set, batch_size=32, shuffle=True)"
@@ -177,6 +188,25 @@ for epoch in range(3):
         squared(x[:50], y[:50]).backward()
         optimizer.step()
 """,
+    "actions taken with gradients enabled, and not learned from": """
+for epoch in range(3):
+    model.train()
+    for _ in range(4):
+        actions = [model(torch.randn(8, 8)).argmax() for _ in range(20)]
+        optimizer.zero_grad()
+        squared(x[:50], y[:50]).backward()
+        optimizer.step()
+""",
+    "several forwards to a loss, with gradients": """
+for epoch in range(3):
+    model.train()
+    for _ in range(4):
+        total = sum(squared(a, b) for a, b in zip(x[:200].split(50), y[:200].split(50)))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+"""
+    + VAL,
     "batches that are left out": """
 for epoch in range(3):
     model.train()

@@ -37,7 +37,17 @@ def test_softmax_twice(tmp_path: Path) -> None:
     assert found[0]["made_by"] == "SoftmaxBackward0" and found[0]["modules"] == ["3"]
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_softmax_twice_in_half_precision(tmp_path: Path, dtype: str) -> None:
+    source = WRONG.replace("criterion(model(x), y)", f"criterion(model(x).to(torch.{dtype}), y)")
+    run_script(source, tmp_path)
+    found = [event for event in events(read(tmp_path), "fact") if event["fact"] == "softmax-before-cross-entropy"]
+    assert [event["step"] for event in found] == [5, 10] and found[0]["where"]["line"] == line_of(source, "loss = criterion")
+
+
 RIGHT = [
+    "F.cross_entropy(torch.sigmoid(model(x)).bfloat16(), y)",
+    "F.cross_entropy(torch.rand_like(model(x)).mul(2 / 3).bfloat16() + 0 * model(x).bfloat16(), y)",  # sums near 1 now and then
     "F.cross_entropy(model(x), y)",
     "F.cross_entropy(F.log_softmax(model(x), 1), y)",
     "F.nll_loss(F.log_softmax(model(x), 1), y)",
