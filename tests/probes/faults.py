@@ -41,6 +41,8 @@ def faulty(function: Callable[..., Any]) -> Callable[..., Any]:
 class Modes:
     """A schedule that comes by every mode: observed steps, the loss alone, and steps asleep."""
 
+    budget = 0.01
+
     def __init__(self, plan: Callable[[int, bool], Any]) -> None:
         self._plan = plan
         self._count = 0
@@ -69,7 +71,7 @@ def make_places(ours: dict[str, Any]) -> None:
     guard.__call__, ours["transfer"].Transfer.submit = wrapped, submitted
     guard.calibrate = ours["steps"].Steps.calibrate = lambda self: None
     for module, kind, names in (
-        ("rows", "Row", ["values"]),
+        ("rows", "Row", ["take"]),
         ("session", "Session", ["_prepare", "_each_period", "_raised", "write_info"]),
         ("loop", "Loop", ["flush_evaluations"]),
         ("transfer", "Transfer", ["poll", "finish"]),
