@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .known import Known, Observation
-from .losses import plain_tensor
+from .losses import SCALING_NODES, plain_tensor
 from .observe import parameter_names
 from .owners import Owners, gradient_marks
 from .probe import Probe
@@ -98,7 +98,7 @@ class Accumulation(Probe):
 
     def scaled(self, scaler: torch.amp.GradScaler, output: Any, scaled: Any) -> None:
         if scaled is not output and plain_tensor(output) and plain_tensor(scaled) and output.grad_fn and scaled.grad_fn:
-            name = output.grad_fn.metadata.get(NOTE)
+            name = output.grad_fn.metadata.get(NOTE) or _mean_by_hand(output.grad_fn)
             if name is not None:
                 scaled.grad_fn.metadata[NOTE] = name
 
@@ -108,7 +108,9 @@ class Accumulation(Probe):
         if isinstance(root, (tuple, list)):
             root = root[0] if len(root) == 1 else None
         node = root.grad_fn if root is not None and plain_tensor(root) else None
-        name = node.metadata.get(NOTE) if node is not None and self._new_forward and self._new_data else None
+        name = None
+        if node is not None and self._new_forward and self._new_data:
+            name = node.metadata.get(NOTE) or _mean_by_hand(node)
         self._new_forward = self._new_data = False
         if self._singles >= ENOUGH_SINGLES:
             name = None
@@ -184,6 +186,19 @@ class Accumulation(Probe):
             clipped=window.clipped,
             scale_free=optimizer in SCALE_FREE,
         )
+
+
+def _mean_by_hand(node: Any) -> str | None:
+    """`mean()` where the loop takes the mean of all elements itself, and neither it nor the elements are scaled by a constant."""
+    if type(node).__name__ == "NegBackward0":
+        node = node.next_functions[0][0]
+    if type(node).__name__ != "MeanBackward0":
+        return None
+    elements = node.next_functions[0][0]
+    if type(elements).__name__ in SCALING_NODES:
+        inputs = [before for before, _ in elements.next_functions if before is not None]
+        return "mean()" if len(inputs) > 1 else None
+    return "mean()"
 
 
 def _call_path() -> int:

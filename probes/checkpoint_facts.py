@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MOST_SEARCHES = 8
 """Searches for a copy in memory in one run."""
 MOST_ENTRIES = 2_000
+COARSEST_CLOCK_S = 1.0
+"""Of a file system: a file's time may lie so much before it was written."""
 _BEST = re.compile(r"best|top|acc|f1|auc|score", re.IGNORECASE)
 _MEASURE = re.compile(r"acc|f1|auc|score|bleu|rouge|iou|best_global_step", re.IGNORECASE)
 
@@ -42,6 +44,7 @@ class CheckpointFacts(Probe):
         "Step at which weights were loaded: what is saved then is not what was trained."
         self._buffered: tuple[int, int] | None = None
         self._searches = 0
+        self._sizes: dict[str, int] = {}
         self._judged = -1
 
     def install(self, instruments: Instruments) -> None:
@@ -163,10 +166,14 @@ class CheckpointFacts(Probe):
     def _other_file(self, metric: str, step: int) -> bool:
         """A file of about that size, beside the known ones, written between the best result and the next one."""
         series = self.kept.results[metric]
-        begin = min(result.began for result in series if result.step == step) - 1.0
+        begin = min(result.began for result in series if result.step == step)
         end = min((result.began for result in series if result.step > step), default=float("inf"))
+        begin -= min(COARSEST_CLOCK_S, 0.5 * (end - begin))
         known = [file for file in list(self.kept.files.values()) if file.has_weights and not is_remote(file.path)]
-        sizes = [os.path.getsize(file.path) for file in known if os.path.isfile(file.path)]
+        for path in {file.path for file in known if os.path.isfile(file.path)}:
+            # The largest it has been: just now it may be in the middle of being written.
+            self._sizes[path] = max(self._sizes.get(path, 0), os.path.getsize(path))
+        sizes = [self._sizes[file.path] for file in known if file.path in self._sizes]
         for folder in {os.path.dirname(file.path) for file in known}:
             if not os.path.isdir(folder):
                 continue

@@ -37,6 +37,8 @@ class _Curve:
     def __init__(self) -> None:
         self.passes: list[_Pass] = []
         self.best: _Pass | None = None
+        self.is_lost = False
+        "Whether that file was overwritten or deleted since."
         self.checkpoint = ""
         "Path of the first checkpoint saved after the best evaluation and before the next one."
         self._every = 1
@@ -47,7 +49,7 @@ class _Curve:
         if not math.isfinite(new.value):
             return
         if self.best is None or new.value < self.best.value:
-            self.best, self.checkpoint = new, ""
+            self.best, self.checkpoint, self.is_lost = new, "", False
         if self._count % self._every == 0:
             self.passes.append(new)
         self._count += 1
@@ -75,11 +77,20 @@ class TrainValDivergence:
             elif event["kind"] == "checkpoint" and self._newest is not None:
                 self._note_checkpoint(self._newest, event)
 
-    @staticmethod
-    def _note_checkpoint(curve: _Curve, event: Event) -> None:
-        best = curve.best
-        if best is not None and number(event, "evaluation_step") == best.step and not curve.checkpoint:
-            curve.checkpoint = text(event, "path")
+            elif event["kind"] == "checkpoint_deleted":
+                self._note_lost(text(event, "path"))
+
+    def _note_checkpoint(self, newest: _Curve, event: Event) -> None:
+        path, best = text(event, "path"), newest.best
+        self._note_lost(path)
+        if best is not None and number(event, "evaluation_step") == best.step and (newest.is_lost or not newest.checkpoint):
+            newest.checkpoint, newest.is_lost = path, False
+
+    def _note_lost(self, path: str) -> None:
+        """What was in that file is there no more."""
+        for curve in self._curves.values():
+            if curve.checkpoint and curve.checkpoint == path:
+                curve.is_lost = True
 
     def candidates(self) -> list[Candidate]:
         found = (_judge(name, curve) for name, curve in self._curves.items())
@@ -116,6 +127,8 @@ def _candidate(metric: str, curve: _Curve, since: list[_Pass], recent: float, le
     trains = [p.train_loss for p in since if math.isfinite(p.train_loss)]
     train = f" while the training loss fell from {figure(trains[0])} to {figure(trains[-1])}" if len(trains) > 1 else ""
     saved = f"that state is saved in {curve.checkpoint}" if curve.checkpoint else "no checkpoint of that state was seen"
+    if curve.is_lost:
+        saved = f"that state was saved in {curve.checkpoint}, which was overwritten or deleted since"
     evidence: dict[str, float | int | str] = {
         "metric": metric,
         "best_value": best.value,
@@ -126,7 +139,7 @@ def _candidate(metric: str, curve: _Curve, since: list[_Pass], recent: float, le
     }
     if len(trains) > 1:
         evidence |= {"train_loss_then": trains[0], "train_loss_now": trains[-1]}
-    if curve.checkpoint:
+    if curve.checkpoint and not curve.is_lost:
         evidence["checkpoint"] = curve.checkpoint
     return Candidate(
         symptom="train-val-divergence",

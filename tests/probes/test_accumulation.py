@@ -41,10 +41,22 @@ def test_the_undivided_mean_of_each_micro_batch(scale_free: bool, tmp_path: Path
     assert found[0]["optimizer"] == ("AdamW" if scale_free else "SGD")
 
 
+def test_the_undivided_mean_written_by_hand(tmp_path: Path) -> None:
+    source = WRONG.replace("OPTIMIZER", "torch.optim.SGD(model.parameters(), lr=0.01)").replace("CLIP", "")
+    by_hand = "-F.log_softmax(model(inputs), 1).gather(1, targets[:, None]).mean()"
+    run_script(source.replace("F.cross_entropy(model(inputs), targets)", by_hand), tmp_path)
+    found = events(read(tmp_path), "fact")
+    assert {(event["fact"], event["criterion"]) for event in found} == {("accumulation-not-scaled", "mean()")}
+
+
+BY_HAND = "((model(x[16 * part : 16 * part + 16]) - x[16 * part : 16 * part + 16, :3]) ** 2)"
 PART = "F.cross_entropy(model(x[16 * part : 16 * part + 16]), y[16 * part : 16 * part + 16])"
 PARTS = "for part in range(4):"
 RIGHT = {
     "divided": (PARTS, f"    ({PART} / 4).backward()"),
+    "by hand, divided": (PARTS, f"    ({BY_HAND}.mean() / 4).backward()"),
+    "by hand, divided before": (PARTS, f"    ({BY_HAND} / 4).mean().backward()"),
+    "by hand, summed": (PARTS, f"    {BY_HAND}.sum().backward()"),
     "divided in place": (PARTS, f"    loss = {PART}; loss /= 4; loss.backward()"),
     "summed": (PARTS, f"    {PART[:-1]}, reduction='sum').backward()"),
     "gradients divided": (PARTS, f"    {PART}.backward()", "for p in model.parameters(): p.grad /= 4"),
