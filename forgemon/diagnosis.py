@@ -26,6 +26,12 @@ class Absorption:
     "Whether it takes what came before it too (a climb before a NaN), and not only what came after (its consequences)."
     whatever_cause: bool = False
     "Whether it takes them though they name another cause: one thing that happened, seen from two sides."
+    steps_before: int = 0
+    "How long it must have shown before them."
+    unless: frozenset[str] = frozenset()
+    "Symptoms beside which it takes nothing."
+    rises: bool = False
+    "Whether it becomes as grave as what follows from it, and stays what is said."
 
 
 OVERSHOOT = frozenset(
@@ -57,6 +63,15 @@ ABSORPTIONS: tuple[Absorption, ...] = (
                 "weights-growing",
             }
         ),
+    ),
+    # Weights that grew for long while the loss did not rise: its end in infinity is theirs, not that of a step too large.
+    Absorption(
+        "weights-growing",
+        frozenset({"loss-nonfinite", "gradient-nonfinite"}),
+        whatever_cause=True,
+        steps_before=100,
+        unless=frozenset({"loss-climbs", "loss-oscillates"}),
+        rises=True,
     ),
     Absorption("gradients-discarded", frozenset({"loss-stuck", "val-at-chance"})),
     Absorption("optimizer-mismatch", frozenset({"loss-stuck", "val-at-chance"})),
@@ -136,11 +151,14 @@ def compose(candidates: list[Candidate]) -> list[Candidate]:
     left = list(candidates)
     for rule in ABSORPTIONS:
         for root in [c for c in left if c.symptom == rule.by and c.level != "info"]:
+            if any(c.symptom in rule.unless for c in left):
+                continue
             group = [root, *(c for c in left if c.symptom in rule.takes and _belongs(root, c, rule))]
             # A root that is itself in doubt hides no alarm: then it is the evidence of the other.
-            kept = min(group, key=lambda c: LEVEL_ORDER[c.level])
+            gravest = min(group, key=lambda c: LEVEL_ORDER[c.level])
+            kept = root if rule.rises else gravest
             left = [c for c in left if c not in group]
-            left.append(_with_evidence(kept, [c for c in group if c is not kept]))
+            left.append(replace(_with_evidence(kept, [c for c in group if c is not kept]), level=gravest.level))
     return left
 
 
@@ -150,7 +168,11 @@ def _belongs(root: Candidate, other: Candidate, rule: Absorption) -> bool:
     same_cause = same_cause or (root.cause == root.symptom and other.cause not in OF_ITS_OWN)
     same_cause = same_cause or rule.whatever_cause
     after = other.last_step >= root.first_step and (root.stands or other.first_step <= root.last_step + SLACK_STEPS)
-    return same_cause and (rule.precursors or after)
+    return (
+        same_cause
+        and (rule.precursors or after)
+        and (not rule.steps_before or other.first_step >= root.first_step + rule.steps_before)
+    )
 
 
 def _with_evidence(root: Candidate, taken: list[Candidate]) -> Candidate:

@@ -77,6 +77,18 @@ def test_what_explodes_with_a_loss_that_climbs_is_said_once() -> None:
     assert (found.symptom, sorted(found.evidence)) == ("loss-climbs", ["exploding-gradients", "gradient-spike"])
 
 
+def test_weights_that_grew_for_long_are_the_root_of_a_loss_that_ends_in_infinity() -> None:
+    weights = candidate("weights-growing", "no-regularisation", 20, 380, level="watch")
+    end = candidate("loss-nonfinite", "learning-rate-too-high", 371, 400)
+    (found,) = compose([weights, end])
+    assert (found.symptom, found.cause, found.level) == ("weights-growing", "no-regularisation", "alarm")
+    assert found.evidence["loss-nonfinite"] == "loss-nonfinite."
+    soon = dataclasses.replace(end, first_step=90)
+    assert [c.symptom for c in compose([weights, soon])] == ["loss-nonfinite"]
+    climbs = candidate("loss-climbs", "learning-rate-too-high", 100, 380)
+    assert [c.symptom for c in compose([weights, climbs, end])] == ["loss-nonfinite"]
+
+
 def test_what_happened_long_after_the_root_was_mended_stays_beside_it() -> None:
     root = candidate("missing-zero-grad", "missing-zero-grad", 2, 30, stands=False)
     later = candidate("loss-nonfinite", "learning-rate-too-high", 9000, 9100)

@@ -18,7 +18,7 @@ FEWEST = 5
 LATER = 3
 """Newest evaluations in a row that must lie above the best one."""
 WATCH_RISE = 0.02
-ALARM_RISE = 0.05
+ALARM_RISE = 0.10
 MOST_KEPT = 400
 """Evaluations kept of one metric; beyond that every second one is dropped, but never the best."""
 MOST_METRICS = 32

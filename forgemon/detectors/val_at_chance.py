@@ -23,6 +23,11 @@ from forgemon.journal import number, text
 
 FEWEST = 4
 """Passes before anything is said."""
+FAR, FEWEST_FAR = 1.5, 2
+"""Times the loss of a guess: what overfits improves first and seldom comes to lie so far above it, so that fewer passes are enough if
+the model learned in the first epoch."""
+SETTLED = 50
+"""Steps after which the running statistics of a BatchNorm are those of the data."""
 NEAR_CHANCE = (0.75, 1.5)
 """Of ln(classes): where an untrained classifier begins."""
 NO_BETTER = 0.92
@@ -145,7 +150,8 @@ class ValAtChance:
         return any((value / 100 if value > 1 else value) > limit for value in self._accuracy.values())
 
     def _judge(self, passes: _Passes, began: float) -> Candidate | None:
-        if passes.count < FEWEST or passes.falls or passes.first > COMPARABLE * began:
+        far = passes.best > FAR * self._chance
+        if passes.count < (FEWEST_FAR if far else FEWEST) or passes.falls or passes.first > COMPARABLE * began:
             return None
         if not NO_LOSSES.isdisjoint(_words(passes.metric)):
             return None
@@ -156,7 +162,9 @@ class ValAtChance:
         soon = passes.first_step <= SOON * self._train.first_epoch_steps
         at_once = soon and self._train.end_of_first_epoch < FELL_AT_ONCE * began
         early = passes.highest_train_loss >= EARLY * began
-        if is_chance and (at_once or early):
+        if passes.count < FEWEST and not (is_chance and at_once and passes.last_step >= SETTLED):
+            return None
+        if is_chance and (at_once or early or far):
             return self._candidate(passes, began, train, "alarm", at_once)
         return self._candidate(passes, began, train, "watch", at_once) if is_chance or at_once else None
 

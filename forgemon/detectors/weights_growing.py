@@ -12,7 +12,7 @@ from forgemon.detectors.blocks import Floats
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.facts import Facts
 
-FEWEST = 20
+FEWEST = 15
 """Sampled steps before anything is said."""
 GROWN = 3.0
 """Times the first norm: training from the usual initialisations stays below 2 within thousands of steps."""

@@ -68,12 +68,12 @@ def _validation(log: Chunk) -> int | None:
 
 
 def _overfits(log: Chunk) -> int | None:
-    """The third pass in a row of which the best one lies behind, all 5 % above it, that never comes back."""
+    """The third pass of those that lie a tenth above the best one, which is behind them."""
     passes = [(int(event["step"]), number(event, "value")) for event in _evaluations(log)]
     if len(passes) < 4:
         return None
     best = min(range(len(passes)), key=lambda i: passes[i][1])
-    later = [step for step, value in passes[best + 1 :] if value > 1.05 * passes[best][1]]
+    later = [step for step, value in passes[best + 1 :] if value > 1.1 * passes[best][1]]
     return later[2] if len(later) > 2 else None
 
 
@@ -101,6 +101,16 @@ def _weights_grown(log: Chunk) -> int | None:
     return None
 
 
+def _spoilt(log: Chunk) -> int | None:
+    """The step that trained on the batch of step 200, if its gradients stand out at all: three times the median of those before."""
+    rows = log.steps[log.steps["gradients"] >= 1]
+    before, spoilt = (
+        rows["gradient_norm"][(rows["step"] > 150) & (rows["step"] <= 200)],
+        rows["gradient_norm"][rows["step"] == 201],
+    )
+    return 200 if len(before) and len(spoilt) and not spoilt[0] <= 3 * float(np.median(before)) else None
+
+
 VISIBLE: dict[str, Callable[[Chunk], int | None]] = {
     "start": _start,
     "not finite": _not_finite,
@@ -110,6 +120,6 @@ VISIBLE: dict[str, Callable[[Chunk], int | None]] = {
     "overfits": _overfits,
     "overwritten": _overwritten,
     "saved": _saved,
-    "step 200": lambda log: 200,
+    "spoilt": _spoilt,
     "weights grown": _weights_grown,
 }

@@ -66,6 +66,20 @@ def test_three_passes_are_not_enough() -> None:
     assert judged(run(RISING[:3])) is None
 
 
+def test_two_passes_are_enough_far_above_a_guess() -> None:
+    found = judged(run([2 * CHANCE, 3 * CHANCE]))
+    assert found is not None and found.level == "alarm"
+    assert judged(run([2 * CHANCE])) is None and judged(run([2 * CHANCE, 1.2 * CHANCE])) is None
+    assert judged(run([2 * CHANCE, 3 * CHANCE], epoch=None)) is None  # samples may have been learned by heart
+
+
+def test_what_lies_far_above_a_guess_is_no_overfitting() -> None:
+    late = falling(count=800)
+    late[10:100] = 0.1
+    assert getattr(judged(run([2 * CHANCE] * 8, late, epoch=None)), "level", None) == "alarm"
+    assert getattr(judged(run([1.2 * CHANCE] * 8, late, epoch=None)), "level", None) == "watch"
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -166,6 +166,6 @@ DYNAMICS: tuple[Fault, ...] = (
         _labels_misaligned,
         "validation",
     ),
-    dynamic("bad-batch", "gradient-spike", "bad-batch", _unclipped, _bad_batch, "step 200", "watch"),
+    dynamic("bad-batch", "gradient-spike", "bad-batch", _unclipped, _bad_batch, "spoilt", "watch"),
     dynamic("weights-growing", "weights-growing", "no-regularisation", _unnormalised, _wrong_sign, "weights grown", "watch"),
 )

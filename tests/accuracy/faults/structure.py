@@ -123,6 +123,7 @@ def _no_train(script: Script) -> None:
 
 def _no_no_grad(script: Script) -> None:
     script.parts["no_grad"] = []
+    script.mark("eval_step", "model(x)")  # where the graph begins, and where it would have been used
     script.mark("eval_step", "elbo =" if script.setting.family == "vae" else "total +=")
 
 
