@@ -148,7 +148,7 @@ EVENT_FIELDS = {
     "mode": "training: bool, where. The root module's train() or eval() changed it",
     "evaluation": "metric, value, batches, samples, training: bool, grad_enabled: bool, duration_s, epoch (or null), "
     "train_loss (mean since the evaluation before), where. Of a pass that no criterion showed, by the name under which the loop logs "
-    "or keeps its loss: batches to duration_s are null",
+    "or keeps its loss; batches to duration_s are null where nothing but that number was seen of it",
     "metric": "name, source: tensorboard | wandb | mlflow | local | criterion, better: lower | higher | null, where (of a local "
     "variable its function). Once for each name in metrics/",
     "loop_count": "name, value. A variable of the loop's that rises as our step does, and where it stands at this step",

@@ -65,6 +65,22 @@ def test_a_forgotten_eval(tmp_path: Path, grad_mode: str) -> None:
     assert first["where"]["line"] == line_of(source, "# evaluated here")
 
 
+OWN_CLASS = """class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.drop, self.last = nn.Linear(8, 16), nn.Dropout(0.1), nn.Linear(16, 3)
+    def forward(self, inputs):
+        hidden = self.drop(self.first(inputs))
+        return self.last(hidden)
+model = Model()"""
+
+
+def test_the_line_is_the_one_that_calls_the_model_and_not_one_of_its_forward(tmp_path: Path) -> None:
+    source = script(OWN_CLASS)
+    found = facts(source, tmp_path)
+    assert found[0]["where"]["line"] == line_of(source, "# evaluated here") and found[0]["dropouts"] == 1
+
+
 def test_a_submodule_left_in_training_mode(tmp_path: Path) -> None:
     found = facts(script(before="model.eval(); model[1].train()"), tmp_path)
     assert len(found) == 2 and (found[0]["dropouts"], found[0]["batch_norms"]) == (0, 1)
