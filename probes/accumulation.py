@@ -27,6 +27,8 @@ FACT = "accumulation-not-scaled"
 IN_A_ROW = 3
 NOTE = "forgemon mean"
 MEANS = ("mean", "batchmean")
+BY_ROWS = "sum / rows"
+"""What divides by as many rows as there are passes may divide by the passes."""
 DEEPEST = 60
 ENOUGH_SINGLES = 16
 """Windows of a single backward pass in a row after which the passes are only counted, until there are several to a step again."""
@@ -66,6 +68,8 @@ class Accumulation(Probe):
         self._windows = Owners(Window)
         self._old_style: dict[str, tuple[int, ...]] = {}
         self._input: weakref.ref[torch.Tensor] | None = None
+        self._rows: int | None = None
+        "Of the newest batch; None where a division by them would be none."
         self._new_forward = False
         self._new_data = False
         self._singles = 0
@@ -86,6 +90,7 @@ class Accumulation(Probe):
         if tensor is not None and (self._input is None or self._input() is not tensor):
             self._new_data = True
             self._input = weakref.ref(tensor)
+            self._rows = tensor.shape[0] if tensor.dim() and tensor.shape[0] > 1 else None
 
     def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
         if reduction in MEANS and plain_tensor(output) and output.grad_fn is not None and output.dim() == 0:
@@ -98,7 +103,7 @@ class Accumulation(Probe):
 
     def scaled(self, scaler: torch.amp.GradScaler, output: Any, scaled: Any) -> None:
         if scaled is not output and plain_tensor(output) and plain_tensor(scaled) and output.grad_fn and scaled.grad_fn:
-            name = output.grad_fn.metadata.get(NOTE) or _mean_by_hand(output.grad_fn)
+            name = output.grad_fn.metadata.get(NOTE) or _mean_by_hand(output.grad_fn, self._rows)
             if name is not None:
                 scaled.grad_fn.metadata[NOTE] = name
 
@@ -110,7 +115,7 @@ class Accumulation(Probe):
         node = root.grad_fn if root is not None and plain_tensor(root) else None
         name = None
         if node is not None and self._new_forward and self._new_data:
-            name = node.metadata.get(NOTE) or _mean_by_hand(node)
+            name = node.metadata.get(NOTE) or _mean_by_hand(node, self._rows)
         self._new_forward = self._new_data = False
         if self._singles >= ENOUGH_SINGLES:
             name = None
@@ -168,7 +173,8 @@ class Accumulation(Probe):
         window.renew(whole=True)
 
     def _judge(self, known: Known, window: Window) -> None:
-        if window.passes < 2 or not window.is_plain or window.place is None:
+        by_passes = window.place is not None and window.place[1] == BY_ROWS and window.passes == self._rows
+        if window.passes < 2 or not window.is_plain or window.place is None or by_passes:
             window.in_a_row = 0
             self.session.facts.absent(FACT, known.index)
             return
@@ -188,8 +194,11 @@ class Accumulation(Probe):
         )
 
 
-def _mean_by_hand(node: Any) -> str | None:
-    """`mean()` where the loop takes the mean of all elements itself, and neither it nor the elements are scaled by a constant."""
+def _mean_by_hand(node: Any, rows: int | None) -> str | None:
+    """`mean()` where the loop takes the mean of all elements itself, and neither it nor the elements are scaled by a constant; or
+    a sum divided by the number of `rows` of the batch, once."""
+    if rows is not None and _divisor(node) == rows and _divisor(node.next_functions[0][0]) is None:
+        return BY_ROWS
     if type(node).__name__ == "NegBackward0":
         node = node.next_functions[0][0]
     if type(node).__name__ != "MeanBackward0":
@@ -199,6 +208,16 @@ def _mean_by_hand(node: Any) -> str | None:
         inputs = [before for before, _ in elements.next_functions if before is not None]
         return "mean()" if len(inputs) > 1 else None
     return "mean()"
+
+
+def _divisor(node: Any) -> float | None:
+    """The number by which this node divides; None where it is no division, or by what would have to be waited for."""
+    if type(node).__name__ != "DivBackward0":
+        return None
+    other = node._saved_other
+    if not isinstance(other, torch.Tensor) or other.dim() or other.device.type != "cpu" or other.requires_grad:
+        return None
+    return float(other)
 
 
 def _call_path() -> int:

@@ -49,6 +49,14 @@ def test_the_undivided_mean_written_by_hand(tmp_path: Path) -> None:
     assert {(event["fact"], event["criterion"]) for event in found} == {("accumulation-not-scaled", "mean()")}
 
 
+def test_the_undivided_sum_over_the_rows_of_each_micro_batch(tmp_path: Path) -> None:
+    source = WRONG.replace("OPTIMIZER", "torch.optim.SGD(model.parameters(), lr=0.01)").replace("CLIP", "")
+    by_hand = "(F.cross_entropy(model(inputs), targets, reduction='sum') + 0.1 * model(inputs).square().sum()) / len(inputs)"
+    run_script(source.replace("F.cross_entropy(model(inputs), targets)", by_hand), tmp_path)
+    found = events(read(tmp_path), "fact")
+    assert {(event["fact"], event["criterion"]) for event in found} == {("accumulation-not-scaled", "sum / rows")}
+
+
 BY_HAND = "((model(x[16 * part : 16 * part + 16]) - x[16 * part : 16 * part + 16, :3]) ** 2)"
 PART = "F.cross_entropy(model(x[16 * part : 16 * part + 16]), y[16 * part : 16 * part + 16])"
 PARTS = "for part in range(4):"
@@ -56,6 +64,8 @@ RIGHT = {
     "divided": (PARTS, f"    ({PART} / 4).backward()"),
     "by hand, divided": (PARTS, f"    ({BY_HAND}.mean() / 4).backward()"),
     "by hand, divided before": (PARTS, f"    ({BY_HAND} / 4).mean().backward()"),
+    "divided by as many as there are rows": (PARTS, f"    {PART.replace('16', '4')[:-1]}, reduction='sum').div(4).backward()"),
+    "by hand, divided by rows and passes": (PARTS, f"    ({BY_HAND}.sum() / 16 / 4).backward()"),
     "by hand, summed": (PARTS, f"    {BY_HAND}.sum().backward()"),
     "divided in place": (PARTS, f"    loss = {PART}; loss /= 4; loss.backward()"),
     "summed": (PARTS, f"    {PART[:-1]}, reduction='sum').backward()"),
