@@ -30,11 +30,18 @@ class Row:
         self._when = when
         self._optimizer = optimizer
         self._rate = learning_rate
-        self._window = window
-        self._reuse = reuse
         self._numbers = numbers
+        # Numbers alone from here on: what waits to be written keeps no tensor of the loop's alive.
+        self._reused = reuse.reused / reuse.checked if reuse is not None and reuse.checked else NAN
+        self._scale, self._samples, self._backwards, self._training = (
+            window.loss_scale,
+            window.samples,
+            window.backwards,
+            window.training,
+        )
+        self._data_s, self._forward_s, self._backward_s = window.data_s, window.forward_s, window.backward_s
         self._losses = len(window.losses)
-        self.scalars = [
+        self.scalars: list[torch.Tensor] = [
             t for loss in window.losses for t in (loss.root, loss.root if loss.criterion is None else loss.criterion)
         ]
         self.loss = NAN
@@ -48,31 +55,31 @@ class Row:
 
     def take(self, norms: Sequence[float], numbers: Sequence[float]) -> None:
         """The numbers have arrived. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`."""
-        self._norms, self._numbers_on_device = norms, numbers
+        self._norms, self._numbers_on_device, self.scalars = norms, numbers, []
         losses = [loss_value(numbers[2 * i], numbers[2 * i + 1]) for i in range(self._losses)]
         self.loss = sum(losses) / self._losses if losses else NAN
 
     def __iter__(self) -> Iterator[float]:
         """All columns in their order; put together on the thread that writes them."""
-        window, reuse, norms = self._window, self._reuse, self._norms
+        norms = self._norms
         known: dict[str, float] = {
             "step": self.step,
             "time": self._when,
             "optimizer": self._optimizer,
             "loss": self.loss,
             "learning_rate": self._rate,
-            "loss_scale": window.loss_scale,
+            "loss_scale": self._scale,
             "gradient_norm": math.hypot(*norms) if norms else NAN,
             "gradient_norm_before_clip": self._numbers_on_device[-1] if self._clipped else NAN,
-            "batch_size": window.samples,
-            "micro_batches": float(window.backwards) if window.backwards else NAN,
-            "training": NAN if window.training is None else float(window.training),
+            "batch_size": self._samples,
+            "micro_batches": float(self._backwards) if self._backwards else NAN,
+            "training": NAN if self._training is None else float(self._training),
             "losses": float(self._losses) if self._losses else NAN,
             "gradients": float(len(norms)) if norms else NAN,
-            "gradients_reused": reuse.reused / reuse.checked if reuse is not None and reuse.checked else NAN,
-            "data_s": window.data_s,
-            "forward_s": window.forward_s,
-            "backward_s": window.backward_s if window.backward_s else NAN,
+            "gradients_reused": self._reused,
+            "data_s": self._data_s,
+            "forward_s": self._forward_s,
+            "backward_s": self._backward_s if self._backward_s else NAN,
             **self._numbers,
         }
         return iter([known.get(column[0], NAN) for column in STEP_COLUMNS])

@@ -1,0 +1,35 @@
+"""A row once its numbers have arrived: numbers alone, in the order of the columns."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from probes.losses import Loss
+from probes.record import STEP_COLUMNS
+from probes.reuse import Reuse
+from probes.rows import GradientRow, Row
+from probes.window import Window
+
+
+def test_a_row_that_waits_to_be_written_keeps_no_tensor_alive() -> None:
+    window = Window()
+    window.backwards, window.samples, window.training = 2, 8.0, True
+    window.losses = [Loss(torch.tensor(1.0), torch.tensor(2.0)), Loss(torch.tensor(3.0), None)]
+    window.clipped_norm = torch.tensor(7.0)
+    row = Row(5, 1.5, 0, 0.1, window, Reuse(4, 1, torch.nn.Parameter(torch.ones(2)), None), {"step_s": 0.25})
+    assert len(row.scalars) == 5
+    row.take([3.0, 4.0], [t.item() for t in row.scalars])
+    held = [value for value in vars(row).values() if isinstance(value, (torch.Tensor, Window, Reuse))]
+    assert held == [] and row.scalars == []
+    found = dict(zip([column[0] for column in STEP_COLUMNS], row, strict=True))
+    assert (found["step"], found["loss"], found["gradient_norm"], found["gradient_norm_before_clip"]) == (5, 2.5, 5.0, 7.0)
+    assert (found["micro_batches"], found["batch_size"], found["training"], found["gradients_reused"]) == (2, 8, 1, 0.25)
+    assert found["step_s"] == 0.25 and math.isnan(found["loss_scale"])
+
+
+def test_a_parameter_without_a_gradient_is_absent_from_its_row() -> None:
+    values = list(GradientRow(3, 4, (1, 2, 3), [0, 2], [0.5, 0.25]))
+    assert values[0] == 3 and values[2] == 0.5 and values[4] == 0.25
+    assert math.isnan(values[1]) and math.isnan(values[3])
