@@ -217,7 +217,10 @@ def _divisor(node: Any) -> float | None:
     other = node._saved_other
     if not isinstance(other, torch.Tensor) or other.dim() or other.device.type != "cpu" or other.requires_grad:
         return None
-    return float(other)
+    try:
+        return float(other)
+    except RuntimeError:  # under a dispatch mode of the program's a wrapped constant cannot be read
+        return None
 
 
 def _call_path() -> int:
