@@ -197,8 +197,10 @@ class Accumulation(Probe):
 def _mean_by_hand(node: Any, rows: int | None) -> str | None:
     """`mean()` where the loop takes the mean of all elements itself, and neither it nor the elements are scaled by a constant; or
     a sum divided by the number of `rows` of the batch, once."""
-    if rows is not None and _divisor(node) == rows and _divisor(node.next_functions[0][0]) is None:
-        return BY_ROWS
+    if rows is not None and _divisor(node) == rows:
+        divided = node.next_functions[0][0]
+        is_mean = divided is None or NOTE in divided.metadata or _mean_by_hand(divided, None) is not None
+        return None if is_mean or _divisor(divided) is not None else BY_ROWS
     if type(node).__name__ == "NegBackward0":
         node = node.next_functions[0][0]
     if type(node).__name__ != "MeanBackward0":

@@ -41,20 +41,18 @@ def test_the_undivided_mean_of_each_micro_batch(scale_free: bool, tmp_path: Path
     assert found[0]["optimizer"] == ("AdamW" if scale_free else "SGD")
 
 
-def test_the_undivided_mean_written_by_hand(tmp_path: Path) -> None:
-    source = WRONG.replace("OPTIMIZER", "torch.optim.SGD(model.parameters(), lr=0.01)").replace("CLIP", "")
-    by_hand = "-F.log_softmax(model(inputs), 1).gather(1, targets[:, None]).mean()"
-    run_script(source.replace("F.cross_entropy(model(inputs), targets)", by_hand), tmp_path)
-    found = events(read(tmp_path), "fact")
-    assert {(event["fact"], event["criterion"]) for event in found} == {("accumulation-not-scaled", "mean()")}
+MEANS_BY_HAND = {
+    "mean()": "-F.log_softmax(model(inputs), 1).gather(1, targets[:, None]).mean()",
+    "sum / rows": "(F.cross_entropy(model(inputs), targets, reduction='sum') + 0.1 * model(inputs).square().sum()) / len(inputs)",
+}
 
 
-def test_the_undivided_sum_over_the_rows_of_each_micro_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", MEANS_BY_HAND)
+def test_the_undivided_mean_written_by_hand(tmp_path: Path, name: str) -> None:
     source = WRONG.replace("OPTIMIZER", "torch.optim.SGD(model.parameters(), lr=0.01)").replace("CLIP", "")
-    by_hand = "(F.cross_entropy(model(inputs), targets, reduction='sum') + 0.1 * model(inputs).square().sum()) / len(inputs)"
-    run_script(source.replace("F.cross_entropy(model(inputs), targets)", by_hand), tmp_path)
+    run_script(source.replace("F.cross_entropy(model(inputs), targets)", MEANS_BY_HAND[name]), tmp_path)
     found = events(read(tmp_path), "fact")
-    assert {(event["fact"], event["criterion"]) for event in found} == {("accumulation-not-scaled", "sum / rows")}
+    assert {(event["fact"], event["criterion"]) for event in found} == {("accumulation-not-scaled", name)}
 
 
 BY_HAND = "((model(x[16 * part : 16 * part + 16]) - x[16 * part : 16 * part + 16, :3]) ** 2)"
@@ -66,6 +64,8 @@ RIGHT = {
     "by hand, divided before": (PARTS, f"    ({BY_HAND} / 4).mean().backward()"),
     "divided by as many as there are rows": (PARTS, f"    {PART.replace('16', '4')[:-1]}, reduction='sum').div(4).backward()"),
     "by hand, divided by rows and passes": (PARTS, f"    ({BY_HAND}.sum() / 16 / 4).backward()"),
+    "a mean divided by a number that is that of the rows": (PARTS, f"    ({PART} / 16).backward()"),
+    "by hand, a mean divided by such a number": (PARTS, f"    ({BY_HAND}.mean() / 16).backward()"),
     "by hand, summed": (PARTS, f"    {BY_HAND}.sum().backward()"),
     "divided in place": (PARTS, f"    loss = {PART}; loss /= 4; loss.backward()"),
     "summed": (PARTS, f"    {PART[:-1]}, reduction='sum').backward()"),
