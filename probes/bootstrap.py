@@ -16,7 +16,7 @@ from typing import Any
 PACKAGE = "_forgemon_probes"
 STATE = "_forgemon_probe"
 ORDER = (
-    "record where schedule writer observe dynamo guard pending moment transfer losses evaluations unnamed passes "
+    "record where schedule writer observe dynamo guard pending moment transfer graph_marks losses evaluations unnamed passes "
     "discover gradients reuse checkpoints asleep attention frames counters "
     "looks run_info loader_identity window loop rows known parameters validation probe facts "
     "directions scalars series kept logged "

@@ -170,10 +170,10 @@ class CheckpointFacts(Probe):
         end = min((result.began for result in series if result.step > step), default=float("inf"))
         begin -= min(COARSEST_CLOCK_S, 0.5 * (end - begin))
         known = [file for file in list(self.kept.files.values()) if file.has_weights and not is_remote(file.path)]
-        for path in {file.path for file in known if os.path.isfile(file.path)}:
-            # The largest it has been: just now it may be in the middle of being written.
-            self._sizes[path] = max(self._sizes.get(path, 0), os.path.getsize(path))
-        sizes = [self._sizes[file.path] for file in known if file.path in self._sizes]
+        # The largest each has been: just now it may be in the middle of being written.
+        there = {file.path for file in known if os.path.isfile(file.path)}
+        self._sizes = {path: max(self._sizes.get(path, 0), os.path.getsize(path)) for path in there}
+        sizes = list(self._sizes.values())
         for folder in {os.path.dirname(file.path) for file in known}:
             if not os.path.isdir(folder):
                 continue

@@ -56,7 +56,7 @@ class EvalWithGrad(Probe):
     def evaluation_batch(self, batch: Batch) -> None:
         if batch.of is not None and batch.grad_enabled and not self._went_back:
             first, batches = batch.of.notes.get(NOTE, (self._line, 0))
-            batch.of.notes[NOTE] = first, batches + (1 if batch.is_fetched else max(1, batch.forwards))
+            batch.of.notes[NOTE] = first, batches + batch.count
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
         loader = self.session.loop.training_loader

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .losses import plain_tensor
+from .evaluations import Data, data_of, same_data
 from .modes import Counter, ModelModes, Modes, has_advanced
 from .probe import Probe
 from .where import Line
@@ -59,7 +59,7 @@ class EvalInTrainMode(Probe):
         self._models: dict[int, tuple[weakref.ref[torch.nn.Module], ModelModes]] = {}
         self._forwards: deque[_Forward] = deque(maxlen=MOST_FORWARDS)
         "Since the last backward or validation batch."
-        self._training_input: _Identity | None = None
+        self._training_input: Data | None = None
         self._fetched_since_backward = False
 
     def awoke(self) -> None:
@@ -76,14 +76,12 @@ class EvalInTrainMode(Probe):
         forward = _Forward(root, root.training, None if of_training else self.session.line_of_forward())
         model = self._model(root)
         forward.counter = model.counter(root)
-        data = _identity(inputs)
+        data = data_of(inputs)
         if forward.grad and root.training:
             # In the training loop this is all; the modules are asked when it turns out to have been validation.
             self._training_input = data
         else:
-            forward.of_training_data = (
-                data is not None and self._training_input is not None and _same(data, self._training_input)
-            )
+            forward.of_training_data = same_data(data, self._training_input)
             forward.modes = model.now(root)
         self._forwards.append(forward)
 
@@ -157,23 +155,3 @@ class EvalInTrainMode(Probe):
             model_training=first.modes.training,
             num_batches_tracked_advanced=any(advanced) if advanced else None,
         )
-
-
-_Identity = tuple["weakref.ref[torch.Tensor]", int]
-
-
-def _identity(inputs: tuple[Any, ...]) -> _Identity | None:
-    """The tensor that owns the memory of the first input, and the address: the same batch however it is viewed."""
-    first: Any = inputs[0] if inputs else None
-    if isinstance(first, (tuple, list)) and first:
-        first = first[0]
-    if not plain_tensor(first) or first.layout is not torch.strided:
-        return None
-    owner: torch.Tensor = first if first._base is None else first._base
-    return weakref.ref(owner), first.data_ptr()
-
-
-def _same(one: _Identity | None, other: _Identity | None) -> bool:
-    if one is None or other is None:
-        return False
-    return one[1] == other[1] and one[0]() is not None and one[0]() is other[0]()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .graph_marks import Mark, mark_graph
 from .losses import noted_loss, plain_tensor
 from .transfer import Transfer
 from .where import Line
@@ -21,12 +22,6 @@ MOST_NODES = 64
 """Of a graph that are looked at for the losses in a sum."""
 
 
-class Mark:
-    """Put into the metadata of an output's graph node: it lives as long as that node does."""
-
-    __slots__ = ("__weakref__",)
-
-
 class Output(NamedTuple):
     """What a model returned."""
 
@@ -35,9 +30,10 @@ class Output(NamedTuple):
     samples: float
     training: bool
     ended: float
+    took_s: float
 
 
-def output_of(value: Any, samples: float, training: bool, now: float) -> Output:
+def output_of(value: Any, samples: float, training: bool, ended: float, took_s: float) -> Output:
     """Of the first tensor among the values, however it is nested. Classes of the program's are not asked."""
     for _ in range(MOST_HOPS):
         kind = type(value)
@@ -47,10 +43,8 @@ def output_of(value: Any, samples: float, training: bool, now: float) -> Output:
             inside: Any = (list if issubclass(kind, list) else tuple).__iter__(value)
             value = next(inside, None)
     if not plain_tensor(value) or value.grad_fn is None:
-        return Output(None, samples, training, now)
-    mark = Mark()
-    notes: Any = value.grad_fn.metadata
-    return Output(weakref.ref(notes.setdefault(MARK, mark)), samples, training, now)
+        return Output(None, samples, training, ended, took_s)
+    return Output(mark_graph(MARK, value), samples, training, ended, took_s)
 
 
 class Batch:
@@ -103,12 +97,14 @@ class Batch:
         self.of: EvaluationPass | None = None
         "The pass it turned out to belong to."
 
-    def wasted(self) -> Batch | None:
-        """The forwards before the newest whose graphs are gone, though no backward() came: a pass of an evaluation of its own, of
-        which this batch was thought to be a part. None where that are too few."""
+    def without_wasted(self) -> Batch | None:
+        """Take out the forwards before the newest whose graphs are gone, though no backward() came: they were an evaluation's, of
+        which nothing had told this batch apart. None where they are too few."""
         gone = [output for output in self.outputs[:-1] if output.graph is not None and output.graph() is None]
-        if len(gone) < FEWEST_FORWARDS or self.losses or self.is_fetched:
+        if len(gone) < FEWEST_FORWARDS or self.losses:
             return None
+        self.outputs = [output for output in self.outputs if output not in gone]
+        self.samples, self.forward_s = self.outputs[0].samples, sum(output.took_s for output in self.outputs)
         found = Batch(self.began)
         found.ended, found.training, found.where = gone[-1].ended, gone[0].training, self.where
         found.graph = found.grad_enabled = True
@@ -125,6 +121,11 @@ class Batch:
         """Whether it has outputs without a graph and no loss, so that nothing but an evaluation could have been made of it."""
         enough = self.forwards if self.is_fetched else self.forwards >= FEWEST_FORWARDS
         return bool(enough) and not (self.losses or self.graph or self.again)
+
+    @property
+    def count(self) -> int:
+        """Batches it stands for: where no loader tells them apart, each forward is one."""
+        return 1 if self.is_fetched else max(1, self.forwards)
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -159,7 +160,7 @@ class EvaluationPass:
         batch.of = self
         if self.where is None:
             self.where, self.epoch = batch.where, batch.epoch
-        self.batches += 1 if batch.is_fetched else max(1, batch.forwards)
+        self.batches += batch.count
         self.ended = batch.ended
         samples = sum(output.samples for output in batch.outputs) if batch.outputs else batch.samples
         if self.metric is None and samples == samples:

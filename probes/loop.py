@@ -23,7 +23,6 @@ from .window import NAN, Window, plus
 
 MOST_PENDING = 10_000
 MOST_LOADERS = 256
-SECOND = 2
 
 
 class Listener(PassListener, Protocol):
@@ -135,7 +134,7 @@ class Loop:
         self._batch.graph = self._batch.graph or graph
         self._batch.forwards += 1
         # The line is wanted where this may be an evaluation, and to find it takes long: not for each batch that trains.
-        trains = graph and self._batch.loader == self.training_loader and self._batch.forwards < SECOND
+        trains = graph and self._batch.loader == self.training_loader and self._batch.forwards == 1
         if self._batch.where is None and not trains:
             self._batch.where = self._listener.line_of_forward()
         self._read = data, self._batch.loader
@@ -154,7 +153,7 @@ class Loop:
         if not batch.losses:
             batch.ended = self._forward_began + took
             if not batch.is_fetched and len(batch.outputs) < MOST_OUTPUTS:
-                batch.outputs.append(output_of(output, self._samples_of_forward, training, batch.ended))
+                batch.outputs.append(output_of(output, self._samples_of_forward, training, batch.ended, took))
         if batch.training is None or torch.is_grad_enabled():
             batch.training = training
         self.activity += 1
@@ -282,7 +281,7 @@ class Loop:
             else:
                 self._evaluate(earlier)
         if batch is not None:
-            wasted = batch.wasted()
+            wasted = batch.without_wasted()
             if wasted is not None:
                 self._evaluate(wasted)
             self._train(batch)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .graph_marks import mark_graph
 from .holders import Holder, find_holder
 from .losses import plain_tensor
 from .owners import Owners
@@ -28,18 +29,13 @@ MOST_EARLY_QUESTIONS = 2
 MOST_FRAMES = 16
 
 
-class Mark:
-    """Put into the metadata of a loss's graph node: it lives as long as that node does."""
-
-    __slots__ = ("__weakref__",)
-
-
 class _Noted:
     __slots__ = ("is_old", "mark", "step", "tensor")
 
-    def __init__(self, step: int, mark: Mark, tensor: torch.Tensor) -> None:
+    def __init__(self, step: int, tensor: torch.Tensor, root: torch.Tensor) -> None:
+        """`root` was computed from the loss `tensor` and goes backward."""
         self.step = step
-        self.mark = weakref.ref(mark)
+        self.mark = mark_graph(MARK, root, tensor)
         self.tensor = weakref.ref(tensor)
         self.is_old = False
 
@@ -54,6 +50,9 @@ class _Track:
         self.suspicious = self.suspicious_early = False
         self._look_at_age = 0
         "A window that was found to be bounded explains losses up to this age in steps."
+        self.holder: Holder | None = None
+        self.oldest_looked_at = 0
+        "The oldest loss when it was asked for."
 
     def step_ended(self, now: int) -> bool | None:
         """False where losses are let go of, True where they may be kept; None where that does not show yet."""
@@ -119,8 +118,6 @@ class LossGraphRetained(Probe):
         self._first: _Noted | None = None
         self._last: _Noted | None = None
         "The first loss that went backward since the last step, and the last one where there were several."
-        self._holder: Holder | None = None
-        self._oldest_looked_at = 0
         self._early_questions = 0
 
     def awoke(self) -> None:
@@ -141,7 +138,7 @@ class LossGraphRetained(Probe):
         if root is None or not plain_tensor(root) or root.grad_fn is None:
             return
         criterion = self._criterion() if self._criterion is not None else None
-        noted = _noted(self.session.step_now(), root if criterion is None else criterion, root)
+        noted = _Noted(self.session.step_now(), root if criterion is None else criterion, root)
         if self._first is None:
             self._first = noted
         else:
@@ -165,18 +162,18 @@ class LossGraphRetained(Probe):
         if len(old) < (EARLY if early else ENOUGH_OLD) or (early and not self._may_ask_early(track)):
             return
         now = self.session.step_now()
-        holder = self._holder
-        if holder is None or old[0].step != self._oldest_looked_at:
+        holder = track.holder
+        if holder is None or old[0].step != track.oldest_looked_at:
             middle = old[len(old) // 2]
             frames = self.session.lines.frames(MOST_FRAMES)
             holder = find_holder(middle.tensor(), middle.mark(), MARK, frames, EARLY if early else None)
-            self._holder, self._oldest_looked_at = holder, old[0].step
+            track.holder, track.oldest_looked_at = holder, old[0].step
         if holder.limit is not None:
             track.is_a_window_of(holder.limit)
-            self._holder = None
+            track.holder = None
             return
         if early and not holder.only_grows:
-            self._holder = None
+            track.holder = None
             return
         self.session.facts.seen(
             "loss-graph-retained",
@@ -193,17 +190,7 @@ class LossGraphRetained(Probe):
 
     def _may_ask_early(self, track: _Track) -> bool:
         """To ask takes long: for what is certain already as often as wanted, else twice in a run."""
-        if self._holder is not None and self._holder.only_grows and track.noted[0].step == self._oldest_looked_at:
+        if track.holder is not None and track.holder.only_grows and track.noted[0].step == track.oldest_looked_at:
             return track.all_alive()
         self._early_questions += 1
         return self._early_questions <= MOST_EARLY_QUESTIONS and track.all_alive()
-
-
-def _noted(step: int, loss: torch.Tensor, root: torch.Tensor) -> _Noted:
-    """Follow a loss by a mark in its graph, and in that of `root`, which was computed from it and goes backward."""
-    mark = Mark()
-    for tensor in (root, loss):
-        if tensor.grad_fn is not None:
-            notes: Any = tensor.grad_fn.metadata
-            notes.setdefault(MARK, mark)
-    return _Noted(step, mark, loss)

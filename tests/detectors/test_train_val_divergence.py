@@ -32,6 +32,18 @@ def test_names_the_best_step_its_checkpoint_and_both_curves() -> None:
     assert found.evidence["best_step"] == 600
 
 
+@pytest.mark.parametrize("kind", ["checkpoint", "checkpoint_deleted"])
+def test_a_checkpoint_that_was_overwritten_or_deleted_is_not_called_saved(kind: str) -> None:
+    detector = TrainValDivergence()
+    passes = evaluations(VALIDATION, TRAIN)
+    saved = event("checkpoint", 600, path="/out/last.pt", evaluation_step=600)
+    lost = event(kind, 1000, path="/out/last.pt", evaluation_step=1000)
+    detector.feed(chunk(None, [*passes[:6], saved, *passes[6:10], lost, *passes[10:]]))
+    (found,) = detector.candidates()
+    assert "was saved in /out/last.pt, which was overwritten or deleted since" in found.summary
+    assert "checkpoint" not in found.evidence
+
+
 def test_without_a_visible_training_loss_it_is_one_line() -> None:
     found = judged(VALIDATION, None)
     assert found is not None and found.level == "watch"

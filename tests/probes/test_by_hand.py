@@ -9,7 +9,7 @@ import pytest
 
 from forgemon.chunk import Chunk
 from tests.probes.test_recorded import COMMON
-from tests.probes.watched import events, line_of, read, run_script
+from tests.probes.watched import column, events, line_of, read, run_script
 
 START = (
     COMMON
@@ -50,6 +50,11 @@ train()
 )
 
 
+def without_loaders(source: str) -> str:
+    source = source.replace("in train_loader:", "in zip(x[:200].split(40), y[:200].split(40)):")
+    return source.replace("total_of(val_loader)", "total_of(zip(x[200:].split(50), y[200:].split(50)))")
+
+
 def recorded(source: str, folder: Path) -> Chunk:
     run_script(source, folder)
     return read(folder)
@@ -88,30 +93,20 @@ def test_a_forgotten_eval(tmp_path: Path) -> None:
 
 
 def test_a_forgotten_eval_where_no_loader_is_used(tmp_path: Path) -> None:
-    source = LOOP.replace("EVAL", "pass").replace("in train_loader:", "in zip(x[:200].split(50), y[:200].split(50)):")
-    source = source.replace("total_of(val_loader)", "total_of(zip(x[200:].split(50), y[200:].split(50)))")
-    found = facts(recorded(source, tmp_path), "eval-in-train-mode")
-    assert [(fact["step"], fact["batches"], fact["metric"]) for fact in found] == [(4, 4, "val_loss"), (8, 4, "val_loss")]
+    found = facts(recorded(without_loaders(LOOP.replace("EVAL", "pass")), tmp_path), "eval-in-train-mode")
+    assert [(fact["step"], fact["batches"], fact["metric"]) for fact in found] == [(5, 4, "val_loss"), (10, 4, "val_loss")]
 
 
-def test_a_forgotten_no_grad(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loaders", [True, False])
+def test_a_forgotten_no_grad(tmp_path: Path, loaders: bool) -> None:
     source = LOOP.replace("EVAL", "model.eval()").replace("with torch.no_grad():", "if True:")
-    chunk = recorded(source, tmp_path)
+    source = source if loaders else without_loaders(source)
+    chunk, epoch = recorded(source, tmp_path), 4 if loaders else 5
     (found, second) = facts(chunk, "eval-with-grad")
-    assert (found["step"], found["batches"], found["samples"], found["metric"]) == (4, 4, 200, "val_loss")
-    assert second["step"] == 8 and found["where"]["line"] == line_of(source, "return ((model(inputs)")
+    assert (found["step"], found["batches"], found["samples"], found["metric"]) == (epoch, 4, 200, "val_loss")
+    assert second["step"] == 2 * epoch and found["where"]["line"] == line_of(source, "return ((model(inputs)")
     assert names(chunk) == {"eval-with-grad"}
-
-
-def test_a_forgotten_no_grad_where_no_loader_is_used(tmp_path: Path) -> None:
-    source = LOOP.replace("EVAL", "model.eval()").replace("with torch.no_grad():", "if True:")
-    source = source.replace("in train_loader:", "in zip(x[:200].split(50), y[:200].split(50)):")
-    source = source.replace("total_of(val_loader)", "total_of(zip(x[200:].split(50), y[200:].split(50)))")
-    chunk = recorded(source, tmp_path)
-    (found, second) = facts(chunk, "eval-with-grad")
-    assert (found["step"], found["batches"], found["samples"], found["metric"]) == (4, 4, 200, "val_loss")
-    assert second["step"] == 8 and found["where"]["line"] == line_of(source, "return ((model(inputs)")
-    assert names(chunk) == {"eval-with-grad"}
+    assert set(column(chunk, "batch_size")[1:].tolist()) == {50.0 if loaders else 40.0}  # of what trains, not of the validation
 
 
 def test_a_shuffled_loader_and_samples_of_the_training(tmp_path: Path) -> None:
