@@ -49,29 +49,29 @@ class Parameters:
 
     def enter(self, known: Known, everyone: Collection[Known]) -> None:
         """See to it that the table in use has `known`'s parameters as they are; if not, a new one is written."""
-        alive = {one.index for one in everyone}
-        columns, new = self._tables.columns_of(known.index, known.parameters, alive)
+        # Held for as long as this takes: one that was freed in between would have columns in the table and no names.
+        living = [(one, optimizer) for one in everyone if (optimizer := one.optimizer()) is not None]
+        columns, new = self._tables.columns_of(known.index, known.parameters, {one.index for one, _ in living})
         if new:
             self.look_for_names(known)
-            self._write(everyone)
+            self._write(living)
         known.columns = columns
 
-    def _write(self, everyone: Collection[Known]) -> None:
+    def _write(self, living: list[tuple[Known, torch.optim.Optimizer]]) -> None:
         table, step = self._tables.table, self._session.steps.step
         described = []
-        for known in sorted(everyone, key=lambda known: known.index):
+        for known, optimizer in sorted(living, key=lambda pair: pair[0].index):
             known.columns = self._tables.columns.get(known.index, ())
             if known.columns:
-                described += self._describe(known)
+                described += self._describe(known, optimizer)
         content = {"table": table, "first_step": step, "parameters": described}
         writer = self._session.writer
         writer.declare(f"gradients-{table}", gradient_columns(len(described)))
         writer.file(f"parameters-{table}.json", lambda path: write_json_once(path, content))
         self._session.emit("table", table=table, parameters=len(described))
 
-    def _describe(self, known: Known) -> list[dict[str, Any]]:
-        optimizer = known.optimizer()
-        groups = [len(group["params"]) for group in optimizer.param_groups] if optimizer is not None else []
+    def _describe(self, known: Known, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+        groups = [len(group["params"]) for group in optimizer.param_groups]
         group_of = [number for number, size in enumerate(groups) for _ in range(size)]
         return [
             {
