@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.probes.test_recorded import COMMON
+from tests.probes.common_script import COMMON
 from tests.probes.watched import column, events, line_of, read, run_script
 
 WRONG = (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forgemon.chunk import Chunk
-from tests.probes.test_recorded import COMMON
+from tests.probes.common_script import COMMON
 from tests.probes.watched import column, events, line_of, read, run_script
 
 START = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.probes.test_recorded import COMMON
+from tests.probes.common_script import COMMON
 from tests.probes.watched import column, events, line_of, read, run_script
 
 CLIPPING = ("clip-before-backward", "clip-after-step", "clip-scaled-gradients")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.probes.test_recorded import COMMON
+from tests.probes.common_script import COMMON
 from tests.probes.watched import events, line_of, read, run_script
 
 LOOP = (

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from forgemon.reader import RunReader
-from tests.probes.test_recorded import COMMON, measured
+from tests.probes.common_script import COMMON, measured
 from tests.probes.watched import PROBES, column, events, read, run_script
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

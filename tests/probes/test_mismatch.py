@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.probes.test_recorded import ADVERSARIAL, COMMON
+from tests.probes.common_script import ADVERSARIAL, COMMON
 from tests.probes.watched import events, line_of, read, run_script
 
 STEPS = """

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.ribbon import MOST_RIBBONS, collapsed
-from tests.probes.test_recorded import COMMON
+from tests.probes.common_script import COMMON
 from tests.probes.watched import column, events, read, run_script
 
 LOOP = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.probes.test_recorded import COMMON, measured
+from tests.probes.common_script import COMMON, measured
 from tests.probes.watched import column, events, read, run_script
 
 SCALED = (

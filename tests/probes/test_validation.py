@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.probes.test_recorded import COMMON, measured
+from tests.probes.common_script import COMMON, measured
 from tests.probes.watched import column, events, read, run_script
 
 START = (
