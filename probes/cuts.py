@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dis
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from .frames import variables
-from .loader_description import attributes
+from .keeping import names_of
+from .program import codes_of
 
 CUTTING = frozenset("pop popleft popitem clear remove discard".split())
-MOST_ATTRIBUTES = 200
-MOST_INSTRUCTIONS = 100_000
 
 
 def only_grows(container: object, frames: Sequence[types.FrameType]) -> bool:
@@ -20,39 +18,19 @@ def only_grows(container: object, frames: Sequence[types.FrameType]) -> bool:
     container, and none gives the variable that holds this one another value; False also where that cannot be told."""
     modules = [frame for frame in frames if frame.f_code.co_name == "<module>"]
     files = {frame.f_code.co_filename for frame in modules}
-    names = {name for frame in frames for name in _names(container, frame)}
+    names = {name for frame in frames for name in names_of(container, frame)}
     if not names or any(frame.f_code.co_filename not in files for frame in frames):
         return False  # a part of the code is not on the stack
-    read = 0
-    codes = list({id(code): code for frame in modules for code in _within(frame.f_code)}.values())
+    codes = codes_of(modules)
     for code in codes:
         before = ""
         for instruction in dis.get_instructions(code):
-            read += 1
-            if _cuts(instruction, before) or read > MOST_INSTRUCTIONS:
+            if _cuts(instruction, before):
                 return False
             if _stores(instruction, names) and (_in_a_loop(code, instruction.offset) or not _runs_once(code, codes, frames)):
                 return False
             before = instruction.opname
-    return True
-
-
-def _names(container: object, frame: types.FrameType) -> Iterator[str]:
-    """Variables of the frame, and attributes of what stands in them, that hold the container."""
-    for name, value in variables(frame).items():
-        if value is container:
-            yield name
-            continue
-        inside = attributes(value)
-        if len(inside) <= MOST_ATTRIBUTES:
-            yield from (key for key, held in inside.items() if held is container)
-
-
-def _within(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _within(constant)
+    return bool(codes)
 
 
 def _cuts(instruction: dis.Instruction, before: str) -> bool:

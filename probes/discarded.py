@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .clearing import cleared_by_hand
 from .gradients import gradient_norms
 from .known import Known, Observation
 from .owners import MARKED, Owners, gradient_marks
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FACT = "gradients-discarded"
 IN_A_ROW = 3
+MOST_FRAMES = 16
 
 
 class Window:
@@ -28,6 +30,9 @@ class Window:
 
     def __init__(self) -> None:
         self.in_a_row = 0
+        self.by_hand: Line | None = None
+        "The line that clears them where no call is seen to; asked for once."
+        self.asked_code = False
         self.renew(whole=False)
 
     def renew(self, whole: bool) -> None:
@@ -99,7 +104,9 @@ class GradientsDiscarded(Probe):
             return
         where = window.cleared
         if where is None and window.in_a_row:
-            where = self.session.user_line()
+            if not window.asked_code:
+                window.asked_code, window.by_hand = True, cleared_by_hand(self.session.lines.frames(MOST_FRAMES))
+            where = window.by_hand or self.session.user_line()
         optimizer, step, made = type(known.optimizer()).__name__, known.steps, len(window.norms)
 
         def deliver(norms: list[float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -25,3 +26,9 @@ def skip(codes: Iterable[types.CodeType]) -> None:
 def switch() -> Callable[[Compiler], Compiler] | None:
     """The function that sets the compiler of this thread's frames and returns the one before; None where torch has none."""
     return getattr(_eval_frame, "set_eval_frame", None)
+
+
+def has_compiled_frames() -> bool:
+    """Whether dynamo has compiled anything in this process."""
+    convert = sys.modules.get("torch._dynamo.convert_frame")
+    return bool(getattr(convert, "FRAME_COUNTER", 0)) if convert is not None else False

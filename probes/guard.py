@@ -143,14 +143,14 @@ class Guard:
         if action is not None:
             self.protected(action)
 
-    def protected(self, function: Callable[..., None], *values: Any) -> None:
+    def protected(self, function: Callable[..., object], *values: Any) -> None:
         """Call once, swallowing what it raises."""
         try:
             function(*values)
         except Exception as error:
             self.swallow_ours(function, error)
 
-    def swallow_ours(self, callback: Callable[..., None], error: Exception) -> None:
+    def swallow_ours(self, callback: Callable[..., object], error: Exception) -> None:
         """Swallow what a callback raised, unless it was the user's own signal handler that did."""
         if _raised_by_user(error):
             raise error  # a signal handler of the user's ran inside our code: its exception is theirs

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from .cuts import only_grows
+from .keeping import adds_to, names_of, sums_up
+from .where import Line
 
 MOST_LEVELS = 3
 MOST_HOPS = 4
@@ -30,18 +32,26 @@ class Holder(NamedTuple):
     "Of a container that lets go of its oldest: most items it holds."
     only_grows: bool = False
     "Whether the program has no code that takes anything out of it again."
+    where: Line | None = None
+    "The line that keeps them, where there is but one."
 
 
 def find_holder(
-    tensor: torch.Tensor | None, mark: object, key: str, frames: Sequence[types.FrameType], few: int | None = None
+    tensor: torch.Tensor | None,
+    mark: object,
+    newest: object,
+    key: str,
+    frames: Sequence[types.FrameType],
+    few: int | None = None,
 ) -> Holder:
-    """Who holds the loss `tensor`, or what was computed from it when it is gone itself; its graph bears `mark` under `key`.
+    """Who holds the loss `tensor`, or what was computed from it when it is gone itself; its graph bears `mark` under `key`, that of
+    the newest loss `newest`.
 
     `frames`: the program's own that are running; `few`: items at least of a container that counts."""
     if tensor is None:
         tensor = _computed_from(mark, key)
     if tensor is None:
-        return Holder("running sum", None, None, only_grows=True)
+        return Holder("running sum", None, None, only_grows=True, where=sums_up(newest, key, frames))
     level: list[Any] = [tensor]
     seen: list[Any] = [level]
     for _ in range(MOST_LEVELS):
@@ -53,7 +63,8 @@ def find_holder(
         if best:
             holder, container = min(best, key=lambda entry: entry[0].limit is None)
             grows = holder.limit is None and only_grows(container, frames)
-            return holder._replace(only_grows=grows)
+            names = {name for frame in frames for name in names_of(container, frame)}
+            return holder._replace(only_grows=grows, where=adds_to(names, frames))
         level = above[:FEW]
         seen += [above, level, *above]
         if not level:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from . import checkpoints
+from . import checkpoints, dynamo
 from .losses import CRITERIA, GRAD_SCALER, note_loss, plain_tensor
 from .observe import Observer, parameter_names, unwrap
 
@@ -112,7 +112,7 @@ class Instruments:
         forward: Any = type(root).forward
         if _is_compiled(root):
             forward = type(root).__call__
-        elif getattr(root, "_compiled_call_impl", None) is not None or _has_compiled_frames():
+        elif getattr(root, "_compiled_call_impl", None) is not None or dynamo.has_compiled_frames():
             return
 
         def began(values: tuple[Any, ...]) -> None:
@@ -253,8 +253,3 @@ class Instruments:
 def _is_compiled(root: torch.nn.Module) -> bool:
     compiled = sys.modules.get("torch._dynamo.eval_frame")
     return compiled is not None and isinstance(root, compiled.OptimizedModule)
-
-
-def _has_compiled_frames() -> bool:
-    convert = sys.modules.get("torch._dynamo.convert_frame")
-    return bool(getattr(convert, "FRAME_COUNTER", 0)) if convert is not None else False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +10,7 @@ import torch
 from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import register_module_forward_hook
 
+from . import dynamo
 from .batch_inputs import Entry
 from .extremes import INFINITY, float_tensors, largest
 
@@ -43,7 +43,7 @@ class LayerOutputs:
     def begin(self, root: torch.nn.Module | None) -> None:
         """Does nothing where a compiler has read the modules' code: it would do so again."""
         self.end()
-        if root is None or _has_compiled_frames() or getattr(root, "_compiled_call_impl", None) is not None:
+        if root is None or dynamo.has_compiled_frames() or getattr(root, "_compiled_call_impl", None) is not None:
             return
         self._root = weakref.ref(root)
         self._names = {id(module): name for name, module in torch.nn.Module.named_modules(root)}
@@ -112,8 +112,3 @@ def origin(calls: list[Call], values: list[float]) -> list[Entry]:
             before = call
         any_bad = any_bad or not output
     return []
-
-
-def _has_compiled_frames() -> bool:
-    convert = sys.modules.get("torch._dynamo.convert_frame")
-    return bool(getattr(convert, "FRAME_COUNTER", 0)) if convert is not None else False

@@ -166,7 +166,7 @@ class LossGraphRetained(Probe):
         if holder is None or old[0].step != track.oldest_looked_at:
             middle = old[len(old) // 2]
             frames = self.session.lines.frames(MOST_FRAMES)
-            holder = find_holder(middle.tensor(), middle.mark(), MARK, frames, EARLY if early else None)
+            holder = find_holder(middle.tensor(), middle.mark(), track.noted[-1].mark(), MARK, frames, EARLY if early else None)
             track.holder, track.oldest_looked_at = holder, old[0].step
         if holder.limit is not None:
             track.is_a_window_of(holder.limit)
@@ -178,7 +178,7 @@ class LossGraphRetained(Probe):
         self.session.facts.seen(
             "loss-graph-retained",
             index,
-            where=self.session.user_line(),
+            where=holder.where or self.session.user_line(),
             alive=len(old),
             oldest_step=old[0].step,
             oldest_age_steps=now - old[0].step,

@@ -67,7 +67,7 @@ class Session:
         self.loop = Loop(self, self.transfer)
         self.steps = Steps(self)
         self.looks = Looks(self.guard)
-        self.taken_out: list[Callable[[], None]] = []
+        self.taken_out: list[Callable[[], object]] = []
         "What takes out that which a probe put in itself."
         self.observer = new_observer()
         self.attention = Attention(self.guard, self.observer, self.roused, self.step_now)
@@ -208,7 +208,7 @@ class Session:
                 forget_modules,
             )
 
-    def _one_after_the_other(self, *actions: Callable[[], None]) -> None:
+    def _one_after_the_other(self, *actions: Callable[[], object]) -> None:
         """Each is done whatever becomes of those before it, be it a KeyboardInterrupt, which the program gets after them."""
         with contextlib.ExitStack() as stack:
             for action in reversed(actions):

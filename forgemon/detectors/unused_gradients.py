@@ -10,7 +10,7 @@ import numpy.typing as npt
 from forgemon.chunk import Chunk, Gradients, ParameterTable
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.facts import FactDetector, Seen, Verdict, evidence, names_in
-from forgemon.journal import flag, number, texts, whole
+from forgemon.journal import flag, number, text, texts, whole
 
 MOSTLY = 0.5
 """Share of an optimizer's parameters without a gradient that no unused branch explains."""
@@ -88,18 +88,20 @@ class UnusedGradients(FactDetector):
             return None  # reached after all: a branch that is rarely used
         fact, optimizer = seen.newest, self.facts.optimizer(seen)
         count, total, steps = whole(fact, "parameters"), whole(fact, "of_parameters"), whole(fact, "steps_observed")
-        cut = self._is_cut(seen)
-        why = (
-            "The first layers are among them, so the graph is cut between them and the loss."
-            if cut
-            else "They may be a branch that is not used."
-        )
+        by = text(fact, "cut_by")
+        cut = bool(by) or self._is_cut(seen)
+        if by:
+            why = f"{by} cuts the graph between them and the loss."
+        elif cut:
+            why = "The first layers are among them, so the graph is cut between them and the loss."
+        else:
+            why = "They may be a branch that is not used."
         return Verdict(
             "alarm" if cut else "watch",
             f"{count} of {total} trainable parameters of {optimizer} had no gradient in {steps} observed steps while the others had "
             f"theirs: {names_in(fact)}. {why}",
             "A gradient on one of them at any step; requires_grad=False on all of them (then they are frozen on purpose).",
-            evidence(fact, "optimizer", "parameters", "of_parameters", "steps_observed", "names"),
+            evidence(fact, "optimizer", "parameters", "of_parameters", "steps_observed", "names", "cut_by"),
             first_step=max(0, seen.first_step + 1 - (whole(seen.first, "steps_observed") or 0)),
             about=optimizer,
         )

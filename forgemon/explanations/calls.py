@@ -47,9 +47,10 @@ CALLS: Mapping[str, Explanation] = {
 """,
     ),
     "frozen-parameters": Explanation(
-        "Which parameters of an optimizer have ever had a gradient, while others of the same optimizer had theirs at each of 20 steps.",
-        "An alarm if the first layer or most parameters are among them, else a watch (a branch may rarely be used). An info where "
-        "requires_grad=False says that it is meant.",
+        "Which parameters of an optimizer have ever had a gradient, while others of the same optimizer had theirs: at 3 steps where a "
+        "detach() or no_grad() was seen that cuts them off, whose line is shown, else at 20.",
+        "An alarm if such a cut was seen, or the first layer or most parameters are among them, else a watch (a branch may rarely be "
+        "used). An info where requires_grad=False says that it is meant.",
         "Layers frozen with requires_grad_(False), and branches that get their gradient later.",
         """
   def forward(self, x):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.probes.test_recorded import ADVERSARIAL, COMMON
+from tests.probes.common_script import ADVERSARIAL, COMMON
 from tests.probes.watched import column, events, line_of, read, run_script
 
 WRONG = (
@@ -29,6 +29,31 @@ def test_cleared_between_backward_and_step(clear: str, tmp_path: Path) -> None:
     assert [event["step"] for event in found] == [4, 5, 7]  # the first window was not seen from its beginning
     assert found[0]["where"]["line"] == line_of(source, clear)
     assert (found[0]["optimizer"], found[0]["parameters"]) == ("SGD", 4) and found[0]["gradient_norm_discarded"] > 0
+
+
+BY_HAND = {
+    "None": ("for p in model.parameters(): p.grad = None", "p.grad = None"),
+    "zeros": ("for p in model.parameters(): p.grad.zero_()", "p.grad.zero_()"),
+    "a function": ("clear(model)", "parameter.grad = None  # in a function"),
+    "one of two places": (
+        "for p in model.parameters(): p.grad = None; p.grad = None\n    list(model.parameters())[0].grad = None",
+        "",
+    ),
+}
+HELPER = """
+def clear(module):
+    for parameter in module.parameters():
+        parameter.grad = None  # in a function
+"""
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_cleared_by_hand(name: str, tmp_path: Path) -> None:
+    clear, line = BY_HAND[name]
+    source = (HELPER if name == "a function" else "") + WRONG.replace("CLEAR", clear)
+    run_script(source, tmp_path)
+    found = [event for event in events(read(tmp_path), "fact") if event["fact"] == "gradients-discarded"]
+    assert found[0]["where"]["line"] == line_of(source, line or "optimizer.step()")
 
 
 RIGHT = {

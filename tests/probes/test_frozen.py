@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from tests.probes.test_recorded import COMMON
+import pytest
+
+from tests.probes.common_script import COMMON
 from tests.probes.watched import events, line_of, read, run_script
 
 WRONG = (
@@ -26,14 +29,91 @@ for step in range(45):
 )
 
 
+def frozen(folder: Path) -> list[dict[str, Any]]:
+    return [event for event in events(read(folder), "fact") if event["fact"] == "frozen-parameters"]
+
+
 def test_parameters_that_no_gradient_reaches(tmp_path: Path) -> None:
     run_script(WRONG, tmp_path)
-    found = [event for event in events(read(tmp_path), "fact") if event["fact"] == "frozen-parameters"]
-    assert [event["step"] for event in found] == [20, 40]
-    assert found[0]["names"] == ["features.weight", "features.bias", "unused.weight", "unused.bias"]
-    assert (found[0]["parameters"], found[0]["of_parameters"], found[0]["steps_observed"]) == (4, 6, 20)
-    assert found[0]["where"]["line"] == line_of(WRONG, "optimizer.step()") and found[0]["optimizer"] == "AdamW"
+    first, later, *_ = frozen(tmp_path)
+    assert (first["step"], first["names"]) == (3, ["features.weight", "features.bias"])
+    assert (first["cut_by"], first["where"]["line"]) == ("detach()", line_of(WRONG, ".detach()"))
+    assert later["names"] == ["features.weight", "features.bias", "unused.weight", "unused.bias"]
+    assert (later["step"], later["parameters"], later["of_parameters"], later["steps_observed"]) == (20, 4, 6, 20)
+    assert later["where"] == first["where"] and later["optimizer"] == "AdamW"
 
+
+CUTS = {
+    "in the loop": (
+        """
+parts = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 3)]
+def loss():
+    features = torch.relu(parts[0](x)).flatten(1)
+    return F.cross_entropy(parts[1](features.detach()), y)  # here
+""",
+        "detach()",
+    ),
+    "no_grad around a module": (
+        """
+parts = [torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU()), torch.nn.Linear(8, 3)]
+def loss():
+    with torch.no_grad():
+        features = parts[0](x)  # here
+    return F.cross_entropy(parts[1](features), y)
+""",
+        "no_grad()",
+    ),
+    "beside a profiler of the user's": (
+        """
+import sys
+parts = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 3)]
+def mine(*event):
+    pass
+sys.setprofile(mine)
+def loss():
+    assert sys.getprofile() is mine
+    return F.cross_entropy(parts[1](parts[0](x).detach()), y)
+""",
+        None,
+    ),
+    "while a validation pass goes on": (
+        """
+parts = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 3), torch.nn.Linear(8, 3)]
+def loss():
+    with torch.no_grad():
+        parts[2].eval()
+        parts[2](parts[0](x))
+        parts[2].train()
+    assert (sys.getprofile() is not None) == (2 <= step <= 4), step
+    return F.cross_entropy(parts[1](parts[0](x)), y) + 0 * parts[0](x).detach().sum()
+import sys
+""",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_the_line_that_cuts_the_graph(name: str, tmp_path: Path) -> None:
+    makes_loss, by = CUTS[name]
+    script = COMMON + makes_loss + LOOP
+    run_script(script, tmp_path)
+    found = frozen(tmp_path)
+    if by is None:
+        assert [event["step"] for event in found] == [20] and found[0]["cut_by"] is None
+        assert found[0]["where"]["line"] == line_of(script, "optimizer.step()")
+    else:
+        assert [event["step"] for event in found] == [3, 20]
+        assert [(event["cut_by"], event["where"]["line"]) for event in found] == [(by, line_of(script, "# here"))] * 2
+
+
+LOOP = """
+optimizer = torch.optim.SGD([p for part in parts for p in part.parameters()], lr=0.01)
+for step in range(25):
+    optimizer.zero_grad()
+    loss().backward()
+    optimizer.step()
+"""
 
 RIGHT = (
     COMMON

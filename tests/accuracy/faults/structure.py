@@ -59,8 +59,9 @@ def _detachable(setting: Setting) -> Setting | None:
 
 
 def _frozen(script: Script) -> None:
-    script.replace(*DETACHED[script.setting.family])
-    script.mark("step", ".step(")
+    part, before, after = DETACHED[script.setting.family]
+    script.replace(part, before, after)
+    script.mark(part, ".detach()")
 
 
 def _clipping(setting: Setting) -> Setting | None:
@@ -130,7 +131,7 @@ def _no_no_grad(script: Script) -> None:
 def _kept_in_list(script: Script) -> None:
     script.parts["before"] = ["history = []"]
     script.parts["count"] = [*script.parts["count"], "history.append(loss)"]
-    script.mark("backward", ".backward()")
+    script.mark("count", "history.append(loss)")
 
 
 def _summable(setting: Setting) -> Setting | None:
@@ -140,7 +141,7 @@ def _summable(setting: Setting) -> Setting | None:
 def _summed(script: Script) -> None:
     script.parts["epoch_start"] = ["running_loss = 0.0"]
     script.parts["count"] = [*script.parts["count"], "running_loss += loss"]
-    script.mark("backward", ".backward()")
+    script.mark("count", "running_loss += loss")
 
 
 def _classifying(setting: Setting) -> Setting | None:
