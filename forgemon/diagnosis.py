@@ -73,6 +73,8 @@ ABSORPTIONS: tuple[Absorption, ...] = (
         unless=frozenset({"loss-climbs", "loss-oscillates"}),
         rises=True,
     ),
+    # What nothing holds back fits the training data alone in the end.
+    Absorption("weights-growing", frozenset({"train-val-divergence"}), whatever_cause=True, rises=True),
     Absorption("gradients-discarded", frozenset({"loss-stuck", "val-at-chance"})),
     Absorption("optimizer-mismatch", frozenset({"loss-stuck", "val-at-chance"})),
     Absorption("frozen-parameters", frozenset({"loss-stuck", "vanishing-gradients"})),

@@ -27,6 +27,8 @@ from forgemon.report import Checked, Trial
 from forgemon.snapshot import Snapshot
 from forgemon.stopping import Patience, Stopping
 
+ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals by which we are asked to leave."""
 POLL_S = 0.1
 NOTE_S = 5.0
 "How long the sidecar may take to write how the command ended; of a short one it may not be up yet."
@@ -50,15 +52,18 @@ def run_trial(command: Sequence[str], options: TrialOptions) -> Checked:
     """Start it, let it take its steps, stop it. UserError where it took none: then nothing was judged."""
     program = launch.find_program(command[0], f"forgemon check --steps {options.steps}")
     run = launch.new_run(command, options.parent)
-    child = _start(program, command, launch.watched_environment(run, command, budget=0.0), options.keep_stdout)
-    launch.start_sidecar(run, child.pid)
-    stopping = Stopping(child.pid, run, _tell, options.patience)
-    check = RunCheck(run)
-    with _stopped_at_last(stopping), suspended_together(child.pid):
-        why = _watch(check, stopping, options)
-        stopped_by = stopping.stop() if why else ""
-        await_note(run / "machine.jsonl", NOTE_S)
-        status = child.wait() if has_ended(child.pid) else -signal.SIGKILL
+    leaving = Leaving()
+    with handled({number: leaving for number in ASKED if signal.getsignal(number) != signal.SIG_IGN}):
+        child = _start(program, command, launch.watched_environment(run, command, budget=0.0), options.keep_stdout)
+        stopping = Stopping(child.pid, run, _tell, options.patience)
+        with _stopped_at_last(stopping), suspended_together(child.pid):
+            leaving.may_now()
+            launch.start_sidecar(run, child.pid)
+            check = RunCheck(run)
+            why = _watch(check, stopping, options)
+            stopped_by = stopping.stop() if why else ""
+            await_note(run / "machine.jsonl", NOTE_S)
+            status = child.wait() if has_ended(child.pid) else -signal.SIGKILL
     check.read()
     return _judged(check, options.steps, why, stopped_by, status)
 
@@ -148,17 +153,36 @@ def _judged(check: RunCheck, wanted: int, why: str, stopped_by: str, status: int
     return replace(checked, trial=trial)
 
 
+class Leaving:
+    """Handler of the signals that ask us to leave. One that comes while the command is being started waits until it is known: nobody
+    else would stop it."""
+
+    def __init__(self) -> None:
+        self._may = False
+        self._asked: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._asked = number
+        if self._may:
+            self._leave(number)
+
+    def may_now(self) -> None:
+        self._may = True
+        if self._asked is not None:
+            self._leave(self._asked)
+
+    def _leave(self, number: int) -> NoReturn:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SignalArrived(128 + number)
+
+
 @contextlib.contextmanager
 def _stopped_at_last(stopping: Stopping) -> Iterator[None]:
     """Whatever ends us takes the command with it: nobody would stop it later."""
 
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        raise SignalArrived(128 + number)
-
-    asked = (signal.SIGTERM, signal.SIGHUP)
     try:
-        with handled({number: leave for number in asked if signal.getsignal(number) != signal.SIG_IGN}):
-            yield
+        yield
     except BaseException:
         _tell(f"stopping the command; what was seen is recorded in {stopping.run}")
         stopping.stop()

@@ -236,3 +236,28 @@ def test_who_stops_us_stops_the_command_too(number: signal.Signals, code: int) -
     assert process.returncode == code, said
     assert f"what was seen is recorded in {only_run()}" in said
     assert not lives()
+
+
+EARLY = """
+import os, signal, sys, time
+from pathlib import Path
+from forgemon import trial
+start = trial._start
+def start_and_be_asked_to_leave(*arguments):
+    child = start(*arguments)
+    os.kill(os.getpid(), signal.Signals[sys.argv.pop()])
+    return child
+trial._start = start_and_be_asked_to_leave
+from forgemon.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_stops_us_before_we_know_the_command_stops_it_too(number: signal.Signals, code: int) -> None:
+    Path("train.py").write_text("import os, time; open('pid-0', 'w').write(str(os.getpid())); time.sleep(600)")
+    command = [sys.executable, "-c", EARLY, "check", "--steps", "20", "--", sys.executable, "train.py", number.name]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert f"what was seen is recorded in {only_run()}" in done.stderr
+    assert not Path("pid-0").exists() or not lives()
