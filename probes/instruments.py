@@ -101,10 +101,10 @@ class Instruments:
             return
         self._modules = count
         self._session.probes.tell("late_modules", self)
-        late = sys.modules.get("safetensors.torch")
-        if late is not None and not self._safetensors:
+        save_file = getattr(sys.modules.get("safetensors.torch"), "save_file", None)
+        if save_file is not None and not self._safetensors:
             self._safetensors = True
-            observer.observe(late.save_file, None, self._session.guard(self._safetensors_saved, always=True))
+            observer.observe(save_file, None, self._session.guard(self._safetensors_saved, always=True))
 
     def observe_forward(self, observer: Observer, root: torch.nn.Module) -> None:
         """Observe the forward of a root's class; not where a compiler has read or will read its code."""
@@ -252,4 +252,5 @@ class Instruments:
 
 def _is_compiled(root: torch.nn.Module) -> bool:
     compiled = sys.modules.get("torch._dynamo.eval_frame")
-    return compiled is not None and isinstance(root, compiled.OptimizedModule)
+    optimized = getattr(compiled, "OptimizedModule", None)  # not there yet while the module is being imported
+    return optimized is not None and isinstance(root, optimized)

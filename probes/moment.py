@@ -8,11 +8,14 @@ goes on after all was taken out would put something in again.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import sys
 import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from .pending import post
 
@@ -67,12 +70,22 @@ class Moment:
         if self._guard.inside:
             self._guard.when_over = self.post_again
             return
-        while self._actions:
-            self._guard.protected(self._actions.popleft())
+        with out_of_modes():
+            while self._actions:
+                self._guard.protected(self._actions.popleft())
 
     def forget(self) -> None:
         self._deferred.clear()
         self._actions.clear()
+
+
+@contextlib.contextmanager
+def out_of_modes() -> Iterator[None]:
+    """What is done at any moment may fall into a mode of the program's or of torch's: a compiler's fake tensors, a default device. In
+    here torch's functions do what they do without."""
+    without: Any = getattr(torch._C, "_DisableTorchDispatch", contextlib.nullcontext)
+    with torch._C.DisableTorchFunction(), without():
+        yield
 
 
 def step_running() -> bool:

@@ -23,7 +23,7 @@ from .guard import ASLEEP, Guard
 from .instruments import Instruments
 from .looks import Looks
 from .loop import Loop
-from .moment import Moment
+from .moment import Moment, out_of_modes
 from .observe import new_observer, own_codes
 from .probe import Probes
 from .probe_list import new_probes
@@ -84,7 +84,8 @@ class Session:
     def enter(self) -> None:
         """Find optimizers and models, put every probe in, and say so in the run directory. Whatever fails, none stays in."""
         try:
-            self._enter()
+            with out_of_modes():
+                self._enter()
         except BaseException:
             self._take_out()
             self.writer.stop(timeout_s=0.0)

@@ -20,7 +20,10 @@ def on_main_thread(action: Callable[[], Any]) -> None:
     done = threading.Event()
 
     def call(_: Any) -> int:
-        action()
+        try:
+            action()
+        except Exception as error:  # which the injector reports; here it shows in what the program printed
+            print(f"attach failed: {error!r}", flush=True)
         done.set()
         return 0
 
