@@ -32,7 +32,7 @@ ORDER = (
     "layer_outputs "
     "nonfinite_order "
     "nonfinite "
-    "probe_list instruments step_rows steps session"
+    "probe_list instruments step_rows steps roots uncaught session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""
 

@@ -83,8 +83,13 @@ class Moment:
 def out_of_modes() -> Iterator[None]:
     """What is done at any moment may fall into a mode of the program's or of torch's: a compiler's fake tensors, a default device. In
     here torch's functions do what they do without."""
-    without: Any = getattr(torch._C, "_DisableTorchDispatch", contextlib.nullcontext)
-    with torch._C.DisableTorchFunction(), without():
+    c: Any = torch._C
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(c.DisableTorchFunction())
+        stack.enter_context(c._DisableTorchDispatch())
+        if c._meta_in_tls_dispatch_include():  # inside a kernel of fake tensors, where all of torch works on shapes alone
+            usual = c.DispatchKeySet(c.DispatchKey.BackendSelect) | c.DispatchKeySet(c.DispatchKey.ADInplaceOrView)
+            stack.enter_context(c._ForceDispatchKeyGuard(usual, c._dispatch_tls_local_exclude_set()))
         yield
 
 

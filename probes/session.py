@@ -8,7 +8,6 @@ import os
 import sys
 import time
 import types
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,9 +27,11 @@ from .observe import new_observer, own_codes
 from .probe import Probes
 from .probe_list import new_probes
 from .record import METRIC_COLUMNS, STEP_COLUMNS, rank_directory, write_json_once
+from .roots import Roots
 from .run_info import rank, run_info, world_size
 from .steps import Steps
 from .transfer import Transfer
+from .uncaught import Uncaught, way_of
 from .where import Line, UserLines, describe
 from .writer import Writer, event
 
@@ -75,9 +76,9 @@ class Session:
         self.probes = Probes(new_probes(self), self.guard.protected, self.guard.swallow_ours)
         self.instruments = Instruments(self)
         self._handles: list[Any] = []
-        self._roots: dict[int, weakref.ref[torch.nn.Module]] = {}
-        self._excepthook: Any = None
-        self._previous_excepthook: Any = None
+        self._roots = Roots(lambda root: self.instruments.observe_forward(self.observer, root))
+        self.roots, self.is_root = self._roots.living, self._roots.has
+        self._uncaught = Uncaught(self._uncaught_seen)
 
     # Coming and going
 
@@ -125,7 +126,7 @@ class Session:
         self.instruments.install(self.observer)
         if not self._moment.when_no_step_runs(self._hook_steps):
             self.steps.ends_a_step_begun_before_us = True
-        self._previous_excepthook, sys.excepthook = sys.excepthook, self._make_excepthook()
+        self._uncaught.put_in()
         atexit.register(self._exiting)
 
     def first_step(self) -> None:
@@ -223,13 +224,9 @@ class Session:
             self.observer.remove,
             self.observer.remove,  # what an interrupt in the first left in
             self._moment.forget,
-            self._give_back_excepthook,
+            self._uncaught.take_out,
             lambda: atexit.unregister(self._exiting),
         )
-
-    def _give_back_excepthook(self) -> None:
-        if sys.excepthook is self._excepthook:
-            sys.excepthook = self._previous_excepthook
 
     def _exiting(self) -> None:
         """atexit: the interpreter shuts down in order."""
@@ -244,31 +241,18 @@ class Session:
             self.writer.stop,
         )
 
-    def _make_excepthook(self) -> Callable[..., Any]:
-        def excepthook(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
-            try:
-                if self.active and os.getpid() == self.guard.pid:
-                    self.guard.protected(self._raised, kind, error, trace)
-            finally:
-                self._previous_excepthook(kind, error, trace)
-
-        self._excepthook = excepthook
-        return excepthook
+    def _uncaught_seen(self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+        if self.active and os.getpid() == self.guard.pid:
+            self.guard.protected(self._raised, kind, error, trace)
 
     def _raised(self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
         if not self.writer.started:
             if os.path.exists(self.writer.directory):
                 return  # a launcher whose child is the one that trained
             self._claim()
-        line, frames = None, []
-        while trace is not None:
-            code = trace.tb_frame.f_code
-            frames.append(f"{code.co_name} ({code.co_filename}:{trace.tb_lineno})")
-            if self.lines.kind(code.co_filename) == 2:
-                line = Line(code.co_filename, trace.tb_lineno, code.co_name)
-            trace = trace.tb_next
+        line, frames = way_of(trace, self.lines)
         self.loop.flush_evaluations()
-        self.emit("exception", type=kind.__name__, message=str(error)[:2000], where=line, traceback=frames[-30:])
+        self.emit("exception", type=kind.__name__, message=str(error)[:2000], where=line, traceback=frames)
         self.writer.flush(1.0)
 
     # What the probes see
@@ -276,11 +260,7 @@ class Session:
     def know_roots(self, roots: list[torch.nn.Module]) -> None:
         """`roots`: all that live."""
         self.instruments.leave_forwards_but_of([*self.roots(), *roots])
-        self._roots = {identity: known for identity, known in self._roots.items() if known() is not None}
-        for root in roots:
-            if id(root) not in self._roots:
-                self._roots[id(root)] = weakref.ref(root)
-                self.instruments.observe_forward(self.observer, root)
+        self._roots.know(roots)
         self.steps.parameters.name(roots)
 
     def look_again(self) -> None:
@@ -289,17 +269,10 @@ class Session:
         if found is not None:
             self.know_roots(found[1])
 
-    def is_root(self, module: Any) -> bool:
-        found = self._roots.get(id(module))
-        return found is not None and found() is module
-
     def training_mode(self) -> bool | None:
         """The mode of the root that holds the stepped parameters; None when no model is known."""
         root = self.steps.main_root()
         return None if root is None else root.training
-
-    def roots(self) -> list[torch.nn.Module]:
-        return [root for root in (reference() for reference in self._roots.values()) if root is not None]
 
     def user_line(self) -> Line | None:
         """The user's line that led to the call under way; walked to once for all who ask in one callback."""

@@ -52,33 +52,27 @@ class Validation:
             self._passes_since_step += 1
             if self._passes_since_step > 1:
                 metric += f" #{min(self._passes_since_step, MOST_PASSES)}"
-        train_loss = self._train_loss()
-        session.seen("validation loss")
         session.writer.metric(metric, [finished.step, time.time(), value])
-        session.emit(
-            "evaluation",
-            at_step=finished.step,
-            metric=metric,
-            value=value,
-            batches=finished.batches,
-            samples=finished.items,
-            training=finished.any_training,
-            grad_enabled=finished.any_grad,
-            duration_s=finished.ended - finished.began,
-            epoch=finished.epoch,
-            train_loss=train_loss,
-            where=finished.where,
-        )
+        self._emit(metric, value, finished, finished.step, finished.epoch, finished.where)
         if not on_training_data and metric == own_name:
             self._stands(metric, value, finished.step)
         return metric
 
     def reported(self, metric: str, value: float, step: int, epoch: int | None, where: Line | None) -> None:
         """The result of a pass that no criterion showed, by the name under which the loop logs or keeps it."""
-        self._session.seen("validation loss")
         passes = self._session.loop.named(metric, value, step)
         seen = passes[0] if passes else None
         step = step if seen is None else seen.step
+        self._emit(metric, value, seen, step, epoch, where or (seen.where if seen is not None else None))
+        self._stands(metric, value, step)
+        for finished in passes:
+            self._session.evaluated_as(finished, metric, value)
+
+    def _emit(
+        self, metric: str, value: float, seen: EvaluationPass | None, step: int, epoch: int | None, where: Line | None
+    ) -> None:
+        """`seen`: what was seen of the pass."""
+        self._session.seen("validation loss")
         self._session.emit(
             "evaluation",
             at_step=step,
@@ -90,15 +84,9 @@ class Validation:
             grad_enabled=seen and seen.any_grad,
             duration_s=seen and seen.ended - seen.began,
             epoch=epoch,
-            train_loss=self._train_loss(),
-            where=where or (seen and seen.where),
+            train_loss=self._train_sum / self._train_count if self._train_count else None,
+            where=where,
         )
-        self._stands(metric, value, step)
-        for finished in passes:
-            self._session.evaluated_as(finished, metric, value)
-
-    def _train_loss(self) -> float | None:
-        return self._train_sum / self._train_count if self._train_count else None
 
     def _stands(self, metric: str, value: float, step: int) -> None:
         self._train_sum, self._train_count = 0.0, 0

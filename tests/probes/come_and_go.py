@@ -8,6 +8,7 @@ import json
 import random
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def on_main_thread(action: Callable[[], Any]) -> None:
         try:
             action()
         except Exception as error:  # which the injector reports; here it shows in what the program printed
-            print(f"attach failed: {error!r}", flush=True)
+            print(f"attach failed: {error!r}", *traceback.format_exception(error), flush=True)
         done.set()
         return 0
 

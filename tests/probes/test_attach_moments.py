@@ -13,7 +13,7 @@ SCRIPT = (
     COMMON
     + """
 import contextlib, sys, types
-from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, in_kernel_invocation_manager
 from torch.utils.flop_counter import FlopCounterMode
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 def train(steps):
@@ -21,6 +21,13 @@ def train(steps):
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
+
+@contextlib.contextmanager
+def in_a_fake_kernel():
+    with FakeTensorMode() as mode, in_kernel_invocation_manager(mode):
+        yield
+        assert torch._C._meta_in_tls_dispatch_include()
+    assert not torch._C._meta_in_tls_dispatch_include()
 
 @contextlib.contextmanager
 def importing():
@@ -45,7 +52,14 @@ train(4)
 
 @pytest.mark.parametrize(
     "moment",
-    ["FakeTensorMode()", "FlopCounterMode(display=False)", "torch.device('meta')", "torch.inference_mode()", "importing()"],
+    [
+        "FakeTensorMode()",
+        "in_a_fake_kernel()",
+        "FlopCounterMode(display=False)",
+        "torch.device('meta')",
+        "torch.inference_mode()",
+        "importing()",
+    ],
 )
 def test_the_probes_come_in_at(moment: str, tmp_path: Path) -> None:
     source = SCRIPT.replace("BOOTSTRAP", repr(str(PROBES / "bootstrap.py"))).replace("MOMENT", moment)
