@@ -1,8 +1,8 @@
-"""A recurrent network learns to sum up ever longer rows of numbers. Its gradients grow with each.
+"""A recurrent network learns to sum up ever longer rows of numbers. Its gradients grow with them.
 
 What is wrong: backward() multiplies a gradient by the recurrent weights once for each number of a row. With five numbers all is
-well; each epoch has ten more, and nothing in the network keeps what is passed on at its size. What a person sees: the gradient
-norm rises from 1 to thousands and millions; the loss jumps up and does not come back to where it began.
+well; from the sixth epoch on there are forty, and nothing in the network keeps what is passed on at its size. What a person sees:
+the gradient norm rises from 1 to thousands and millions; the loss jumps up and does not come back to where it began.
 """
 
 from __future__ import annotations

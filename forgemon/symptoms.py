@@ -14,7 +14,13 @@ __all__ = ["SECTIONS", "SYMPTOMS", "UNKNOWN", "Cause", "Section", "Symptom", "sy
 _LOWER_LR = "Lower the learning rate (try a tenth of it), add warm-up or a schedule that decays, and clip gradients."
 _ZERO_GRAD = "Call optimizer.zero_grad() inside the batch loop, before backward()."
 _INPUT = "Check the batch of that step for nan, inf or huge values; drop or repair it where it is loaded."
-_OVERFLOW = "Train in bfloat16, or in float16 with a GradScaler; add an eps to divisions, logarithms and square roots."
+_OVERFLOW = "Add an eps to divisions, logarithms and square roots; in half precision train in bfloat16, or with a GradScaler."
+_PASSES_ON = (
+    "Normalise, add residual connections, or use another activation with the initialisation that fits it (ReLU: Kaiming)."
+)
+_BOUND = (
+    "Clip gradients between backward() and step(); bound what is passed on from step to step (tanh, a gate, normalisation)."
+)
 _NONFINITE = (
     Cause("learning-rate-too-high", _LOWER_LR),
     Cause("missing-zero-grad", _ZERO_GRAD),
@@ -52,7 +58,7 @@ _TABLE: tuple[Symptom, ...] = (
         "loss-stuck",
         "The loss barely moves.",
         (
-            Cause("learning-rate-too-low", "Raise the learning rate (try ten times it)."),
+            Cause("learning-rate-too-low", "Raise the learning rate (try ten times it, and again while the loss stands)."),
             Cause("vanishing-gradients", "Normalise the inputs; check depth, activation and initialisation."),
             Cause(
                 "learning-rate-too-high", "It jumped at the start and killed its units: lower the learning rate, add warm-up."
@@ -65,8 +71,8 @@ _TABLE: tuple[Symptom, ...] = (
     _curves(
         "loss-oscillates",
         "The loss zig-zags, then climbs.",
-        (Cause("learning-rate-too-high", "Reduce the learning rate, or add a learning-rate schedule."),),
-        "Reduce the learning rate, or add a learning-rate schedule.",
+        (Cause("learning-rate-too-high", "Reduce the learning rate; where it has a schedule, the peak of it."),),
+        "Reduce the learning rate; where it has a schedule, the peak of it.",
     ),
     _curves(
         "loss-climbs",
@@ -105,10 +111,10 @@ _TABLE: tuple[Symptom, ...] = (
         "vanishing-gradients",
         "Gradients die towards the first layers.",
         (
-            Cause("depth-or-activation", "Normalise, add residual connections, use another activation or initialisation."),
+            Cause("depth-or-activation", _PASSES_ON),
             Cause("learning-rate-too-high", "The units died after a jump: lower the learning rate, add warm-up."),
         ),
-        "Normalise, add residual connections, use another activation or initialisation.",
+        _PASSES_ON,
     ),
     _curves(
         "exploding-gradients",
@@ -116,9 +122,9 @@ _TABLE: tuple[Symptom, ...] = (
         (
             Cause("missing-zero-grad", _ZERO_GRAD),
             Cause("learning-rate-too-high", _LOWER_LR),
-            Cause("no-clipping", "Clip gradients between backward() and step()."),
+            Cause("no-clipping", _BOUND),
         ),
-        "Clip gradients, lower the learning rate, and check that gradients are zeroed.",
+        "Clip gradients, lower the learning rate, bound what is passed on between layers, and check that gradients are zeroed.",
     ),
     _curves(
         "gradient-spike",
@@ -132,7 +138,10 @@ _TABLE: tuple[Symptom, ...] = (
     _curves(
         "weights-growing",
         "Weight norms rise without end.",
-        (Cause("missing-zero-grad", _ZERO_GRAD), Cause("no-regularisation", "Add weight decay or normalisation layers.")),
+        (
+            Cause("missing-zero-grad", _ZERO_GRAD),
+            Cause("no-regularisation", "Add weight decay; look for a term of the loss that rewards large weights."),
+        ),
         "Check that gradients are zeroed; then add weight decay.",
     ),
     _structural(

@@ -21,6 +21,8 @@ class DeadGradients:
     def __init__(self) -> None:
         self.since_step: int | None = None
         "First step of the rows in a row in which enough weights were dead; None while they are not."
+        self.all_at_zero = False
+        "Whether the gradient of every weight is zero to the last bit, for ROWS rows in a row."
         self._table = -1
         self._begin(np.zeros(0, np.int64), np.zeros(0))
 
@@ -28,8 +30,10 @@ class DeadGradients:
         self._weights, self._roots = weights, roots
         self._was_alive = np.zeros(len(weights), np.bool_)
         self._in_a_row = InARow()
+        self._at_zero = InARow()
         self._dead = 0
         self.since_step = None
+        self.all_at_zero = False
 
     def feed(self, gradients: Gradients) -> None:
         table = gradients.table
@@ -52,6 +56,8 @@ class DeadGradients:
         lengths, begins = self._in_a_row.feed(gradients.rows["step"], died >= max(1.0, SHARE * len(self._weights)))
         self._dead = int(died[-1])
         self.since_step = int(begins[-1]) if lengths[-1] >= ROWS else None
+        lengths, _ = self._at_zero.feed(gradients.rows["step"], (size == 0).all(axis=1))
+        self.all_at_zero = bool(lengths[-1] >= ROWS)
 
     @property
     def share_text(self) -> str:

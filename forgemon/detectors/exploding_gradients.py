@@ -189,9 +189,9 @@ class ExplodingGradients:
         if any(seen.last_step >= found.first_step or seen.stands for seen in self._facts.of("missing-zero-grad")):
             return "missing-zero-grad"
         too_fast = self._ratios.highest_before(found.first_step) > FAST_UPDATES
-        if found.rate > RATE_ROSE * found.rate_before or too_fast or found.clipped:
+        if found.rate > RATE_ROSE * found.rate_before or too_fast:
             return "learning-rate-too-high"
-        return "no-clipping"
+        return "unknown" if found.clipped else "no-clipping"
 
 
 def _blocks(rows: Rows, count: int) -> list[Block]:

@@ -170,6 +170,10 @@ class LossStuck:
             return self._candidate(
                 "loss-stuck", VANISHING, "alarm", levels.first_step, text, self._evidence(), REFUTES[VANISHING], until
             )
+        if self._dead.all_at_zero:
+            text = f"{self._stands_text(full)}: the gradient of every weight matrix is zero."
+            refute = "A gradient that is not zero in any of the layers."
+            return self._candidate("loss-stuck", VANISHING, "alarm", levels.first_step, text, self._evidence(), refute, until)
         return self._slow(full, steps, until)
 
     def _overshot(self, overshot: Sample, newest: Block) -> Candidate:

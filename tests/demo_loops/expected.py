@@ -29,7 +29,7 @@ FAULTY: Mapping[str, Expected] = {
     "weights_growing": Expected(arguments=("--epochs", "30")),
     "gradients_discarded": Expected("optimizer.zero_grad()"),
     "optimizer_mismatch": Expected(STEP),
-    "frozen_parameters": Expected(STEP),
+    "frozen_parameters": Expected(".detach()"),
     "clip_before_backward": Expected("clip_grad_norm_"),
     "clip_after_step": Expected("clip_grad_norm_"),
     "clip_scaled_gradients": Expected("clip_grad_norm_"),
@@ -37,7 +37,7 @@ FAULTY: Mapping[str, Expected] = {
     "eval_in_train_mode": Expected("val_loss += "),
     "train_in_eval_mode": Expected("model.eval()"),
     "eval_with_grad": Expected("val_loss += "),
-    "loss_graph_retained": Expected("loss.backward()"),
+    "loss_graph_retained": Expected("losses.append(loss)"),
     "softmax_before_cross_entropy": Expected("loss = cross_entropy("),
     "val_loader_shuffled": Expected("val_loader = DataLoader("),
     "val_uses_train_data": Expected("val_loader = DataLoader("),
@@ -47,6 +47,15 @@ FAULTY: Mapping[str, Expected] = {
     "shm_too_small": Expected("train_loader = DataLoader(", ("--epochs", "1")),
 }
 """Those whose curves are tested in test_behaviour.py are diagnosed in test_diagnosed.py."""
+
+LONG_ENOUGH: Mapping[str, tuple[str, ...]] = {
+    "healthy_classifier": ("--epochs", "6"),
+    "goes_nan": ("--steps", "800"),
+    "oscillates": ("--steps", "1600"),
+    "overfits": ("--epochs", "34"),
+    "missing_zero_grad": ("--epochs", "3"),
+}
+"""Arguments with which each of those shows enough of itself."""
 
 HEALTHY: Mapping[str, Expected] = {
     "healthy_accumulation": Expected(arguments=("--epochs", "6")),
@@ -61,3 +70,8 @@ HEALTHY: Mapping[str, Expected] = {
 
 NOT_ON_EVERY_MACHINE = ("cpu_fallback", "shm_too_small")
 """They show only where there is a GPU, and where /dev/shm is small: tests/probes/ has their facts on machines made up for it."""
+
+
+def shortened(name: str) -> tuple[str, ...]:
+    """Arguments with which a faulty demo shows its symptom."""
+    return LONG_ENOUGH[name] if name in LONG_ENOUGH else FAULTY[name].arguments

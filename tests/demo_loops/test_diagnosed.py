@@ -12,16 +12,10 @@ from typing import Any
 import pytest
 
 from tests.demo_loops.demo_run import DEMO_LOOPS
+from tests.demo_loops.expected import LONG_ENOUGH
+from tests.demo_loops.fixes import words_followed
 
 FORGEMON = (sys.executable, "-m", "forgemon")
-LONG_ENOUGH = {
-    "healthy_classifier": ("--epochs", "6"),
-    "goes_nan": ("--steps", "800"),
-    "oscillates": ("--steps", "1600"),
-    "overfits": ("--epochs", "34"),
-    "missing_zero_grad": ("--epochs", "3"),
-}
-"""Arguments with which each demo shows enough of itself."""
 EVERY_STEP = ("--budget", "0")
 """How many steps are looked at must not depend on what else this machine does."""
 EXPECTED = {
@@ -95,6 +89,7 @@ def test_the_fault_is_named(name: str, record: Callable[[str], dict[str, Any]]) 
     report = record(name)
     alarms = told(report, "alarm")
     assert len(alarms) == 1 and alarms <= EXPECTED[name]
+    assert {finding["fix"] for finding in report["findings"] if finding["level"] == "alarm"} == {words_followed(name)}
     assert answers(report)["gradients-zeroed"] == ("no" if name == "missing_zero_grad" else "yes")
     if name == "missing_zero_grad":
         assert_points_at_backward(report)

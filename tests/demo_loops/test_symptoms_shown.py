@@ -14,6 +14,7 @@ from forgemon.detectors import DETECTED
 from tests.accuracy.running import Server
 from tests.demo_loops.demo_run import DEMO_LOOPS
 from tests.demo_loops.expected import FAULTY, HEALTHY, NOT_ON_EVERY_MACHINE
+from tests.demo_loops.fixes import words_followed
 from tests.demo_loops.watched_demo import Watched, serving, watched
 
 ONE_EPOCH = ("--epochs", "1")
@@ -47,6 +48,7 @@ def test_a_faulty_one_is_named_with_its_line(server: Server, name: str, tmp_path
         pytest.skip(f"there is no detector for {symptom} yet")
     found = run.of(symptom)
     assert found is not None, run.findings
+    assert found.fix == words_followed(name)
     assert (found.where is not None) == (expected.line != "")
     if found.where is not None:
         assert expected.line in (DEMO_LOOPS / f"{name}.py").read_text().splitlines()[found.where.line - 1]

@@ -77,7 +77,7 @@ def test_gradients_that_were_never_cleared_are_the_cause() -> None:
 def test_a_loop_that_clips_needs_no_clipping() -> None:
     loss, norm = explosion()
     (found,) = judged(loss, np.minimum(norm, 1), gradient_norm_before_clip=norm)
-    assert found.cause == "learning-rate-too-high" and "(before clipping)" in found.summary
+    assert found.cause == "unknown" and "(before clipping)" in found.summary
     (harmless,) = judged(half_up(), np.minimum(norm, 1), gradient_norm_before_clip=norm)
     assert harmless.level == "watch"
 

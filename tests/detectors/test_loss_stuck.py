@@ -61,6 +61,16 @@ def test_a_rate_that_is_too_low() -> None:
     assert "a.weight, b.weight, c.weight" in found.summary and "bias" not in found.summary
 
 
+def test_gradients_that_were_zero_from_the_first_step_on_are_no_rate_that_is_too_low() -> None:
+    norms = np.tile([0.0, 0.1, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0], (200, 1))
+    found = judged(run(flat(200), 0.0, norms))
+    assert found is not None
+    assert (found.symptom, found.cause, found.level) == ("loss-stuck", "vanishing-gradients", "alarm")
+    norms[:, 7] = 1e-6  # one layer moves
+    found = judged(run(flat(200), 0.0, norms))
+    assert found is not None and found.cause != "vanishing-gradients"
+
+
 def test_a_rate_that_is_low_but_moves_the_weights_is_to_watch() -> None:
     found = judged(run(flat(), 5e-5))
     assert found is not None and (found.cause, found.level) == ("learning-rate-too-low", "watch")

@@ -152,7 +152,7 @@ def test_a_graph_that_is_cut_below_the_first_layer_is_an_alarm() -> None:
 
 def test_a_cut_that_was_seen_is_certain_at_once() -> None:
     norms = gradient_rows([1, 2, 3], [[1, 1, NAN]] * 3, ["a.weight", "a.bias", "b.weight"])
-    seen = {"names": ["b.weight"], "steps_observed": 3, "step": 3}
+    seen: dict[str, Any] = {"names": ["b.weight"], "steps_observed": 3, "step": 3}
     found = only(fact("frozen-parameters", cut_by="detach()", **seen), gradients=[norms])
     assert (found.level, found.first_step) == ("alarm", 1) and "detach() cuts the graph" in found.summary
     assert only(fact("frozen-parameters", cut_by=None, **seen), gradients=[norms]).level == "watch"
