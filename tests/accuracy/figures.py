@@ -63,6 +63,7 @@ def _healthy(runs: list[Judged]) -> list[str]:
     lines = [
         f"healthy: {len(healthy)} runs of {settings} settings",
         f"  with an alarm at some time: {len(alarmed)} ({_share(len(alarmed), len(healthy))})",
+        f"    of them overfitted (their validation ends a tenth above its best): {sum(run.overfits for run in alarmed)}",
         f"  with a watch at some time:  {len(watched)} ({_share(len(watched), len(healthy))})",
     ]
     for run in alarmed:
@@ -72,9 +73,13 @@ def _healthy(runs: list[Judged]) -> list[str]:
     return lines
 
 
+def _remark(run: Judged) -> str:
+    return (" (does not learn)" if not run.learns else "") + (" (overfits)" if run.overfits else "")
+
+
 def _told(run: Judged, findings: list[dict[str, object]], word: str) -> list[str]:
     return [
-        f"  {word} {run.name} seed {run.seed}{'' if run.learns else ' (does not learn)'}: {f['symptom']}/{f['cause']}, told at step "
+        f"  {word} {run.name} seed {run.seed}{_remark(run)}: {f['symptom']}/{f['cause']}, told at step "
         f"{f['reported_at']}{'' if f['still'] else ', not at the end'}: {f['summary']}"
         for f in findings
     ]
@@ -106,6 +111,7 @@ def _oddities(runs: list[Judged]) -> list[str]:
     lines += _named(
         "healthy runs that do not learn", runs, lambda run: not (run.fault or run.learns or "fine-tuning" in run.name)
     )
+    lines += _named("healthy settings whose run overfits", runs, lambda run: not run.fault and run.overfits)
     lines += _named("runs that ended with an error", runs, lambda run: run.status != 0)
     lines += _named("runs with an error of the probes", runs, lambda run: bool(run.probe_errors))
     return lines + _named("faults that never showed", runs, lambda run: bool(run.fault) and run.visible is None)

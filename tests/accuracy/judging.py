@@ -40,6 +40,8 @@ class Judged:
     status: int
     last_step: int
     learns: bool
+    overfits: bool
+    "By the rule that says of the fault overfitting whether it shows; of a healthy setting it says that the run was none."
     findings: list[dict[str, Any]]
     "Of the last report."
     alarms: list[dict[str, Any]]
@@ -91,6 +93,7 @@ def judge(done: Done) -> Judged:
         status=done.status,
         last_step=int(log.steps["step"][-1]) if len(log.steps) else -1,
         learns=learns(log, done.folder),
+        overfits=visible_step("overfits", log) is not None,
         findings=[_short(finding) for finding in findings],
         alarms=_ever(told, findings, "alarm"),
         watches=_ever(told, findings, "watch"),

@@ -28,7 +28,8 @@ TWISTS: dict[str, tuple[str, ...]] = {
 }
 
 
-FROZEN = "second frozen half"
+FROZEN_BEFORE = ("second frozen half",)
+FROZEN = "third frozen half"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
 
 
@@ -36,6 +37,10 @@ def all_settings() -> list[tuple[Setting, str]]:
     """Every healthy setting with its half, tuning or frozen; the faults of a setting are in the half that the setting is in."""
     looked_at = {s.name: s for family in FAMILIES for s in _drawn_of(family, "", PER_FAMILY, set())}
     drawn_before = {s.name for family in FAMILIES for s in _drawn_of(family, "", 2 * PER_FAMILY, set())}
+    for before in FROZEN_BEFORE:
+        halves = {s.name: s for family in FAMILIES for s in _drawn_of(family, before, PER_FAMILY // 2, drawn_before)}
+        looked_at |= halves
+        drawn_before |= set(halves)
     frozen = [s for family in FAMILIES for s in _drawn_of(family, FROZEN, PER_FAMILY // 2, drawn_before)]
     return [*((s, "tuning") for s in looked_at.values()), *((s, "frozen") for s in frozen)]
 
