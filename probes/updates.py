@@ -33,9 +33,7 @@ FIRST = 10
 SHARE = 0.05
 """Of what the other probes take; so much more may sampling take, as long as it comes often enough."""
 LONGEST_PAUSE = 20
-"""Observed steps."""
-PAUSE = 16
-"""Observed steps between samples where every step is observed: the same in every run, whatever the machine has to do beside it."""
+"""Observed steps between samples; as long where every step is observed: the same in every run, whatever the machine does beside it."""
 MOST_WAITING = 4
 
 _WIDE = {d: d for d in (torch.float64, torch.complex64, torch.complex128)} | {torch.complex32: torch.complex64}
@@ -161,7 +159,7 @@ class Updates(Probe):
         if sampler.taken < FIRST:
             return
         if self.session.steps.schedule.budget <= 0:
-            sampler.pause = PAUSE
+            sampler.pause = LONGEST_PAUSE
             return
         others_s = max(0.0, self.session.guard.spent_s - sampler.spent_s) / sampler.observed
         steps = took_s / (SHARE * others_s) if others_s else LONGEST_PAUSE
