@@ -14,6 +14,7 @@ from forgemon.detectors.first_nonfinite import RATE, UNKNOWN, FirstNonfinite, Or
 from forgemon.detectors.in_a_row import InARow
 from forgemon.detectors.loss_nonfinite import SKIPPED_IN_A_ROW
 from forgemon.detectors.overshoot import BeforeBlowUp, overshoot_text, sudden_text
+from forgemon.detectors.skipped_steps import SkippedSteps
 from forgemon.detectors.update_history import UpdateHistory
 
 
@@ -39,11 +40,13 @@ class GradientNonfinite:
         self._tables: dict[int, _Table] = {}
         self._first = FirstNonfinite()
         self._updates = UpdateHistory()
+        self._skipped = SkippedSteps()
 
     def feed(self, chunk: Chunk) -> None:
         for updates in chunk.updates:
             self._updates.feed(updates)
         self._first.feed(chunk)
+        self._skipped.feed(chunk)
         rows = chunk.steps
         for optimizer in np.unique(rows["optimizer"]).tolist():
             if optimizer in self._norms or len(self._norms) < 64:
@@ -55,7 +58,8 @@ class GradientNonfinite:
     def candidates(self) -> list[Candidate]:
         found = [(norms.first_step, norms) for norms in self._norms.values() if norms.first_step is not None]
         if not found:
-            return []
+            skipped = self._skipped.candidate()
+            return [] if skipped is None else [skipped]
         step, norms = min(found, key=lambda f: f[0])
         tables = [t.at(step) for t in self._tables.values()]
         parameters = next((t for t in tables if t is not None), None)

@@ -261,3 +261,24 @@ def test_who_stops_us_before_we_know_the_command_stops_it_too(number: signal.Sig
     assert done.returncode == code, done.stderr
     assert f"what was seen is recorded in {only_run()}" in done.stderr
     assert not Path("pid-0").exists() or not lives()
+
+
+SKIPS = """
+import json, os, sys, time
+from pathlib import Path
+from tests.recorded import RunFiles
+files = RunFiles(Path(json.loads(os.environ["FORGEMON_RUN"])["run_dir"]))
+now = time.time()
+files.event("attached", 0, now, pid=os.getpid())
+for times in (1, 2, 4, 8, 16, 32):
+    files.event("skipped", 0, now, optimizer=0, times_in_a_row=times, loss_scale=1.0)
+"""
+
+
+def test_a_command_whose_scaler_skips_every_step_is_judged() -> None:
+    Path("train.py").write_text(SKIPS)
+    done = check("--steps", "20", "--json", "--", sys.executable, "train.py")
+    report = json.loads(done.stdout)
+    assert done.returncode == 1, done.stderr
+    assert "gradient-nonfinite" in [f["symptom"] for f in report["findings"]]
+    assert report["trial"]["steps_taken"] == 0 and "0 optimizer steps of 20" in report["trial"]["sentence"]
