@@ -14,7 +14,7 @@ from forgemon.detectors.blocks import finite_median, finite_minimum
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.facts import Facts
 from forgemon.detectors.norms import measured, norms_of
-from forgemon.detectors.update_ratios import UpdateRatios
+from forgemon.detectors.update_history import UpdateHistory
 
 ROWS = 10
 """Rows of a block: an explosion may be over, in NaN, within a few dozen."""
@@ -89,7 +89,7 @@ class ExplodingGradients:
         "Of the newest blocks."
         self._growth: Growth | None = None
         self._found: Growth | None = None
-        self._ratios = UpdateRatios()
+        self._ratios = UpdateHistory()
         self._facts = Facts(("missing-zero-grad",))
 
     def feed(self, chunk: Chunk) -> None:
@@ -150,7 +150,7 @@ class ExplodingGradients:
         found = self._found
         if found is None or len(self._optimizers) > 1 or self._negative:
             return []
-        large = self._ratios.highest_since(found.first_step)
+        large = self._ratios.highest(found.first_step)
         stands = found is self._growth
         line = found.loss_followed or large > LARGE_UPDATES
         return [self._candidate(found, large, line and stands, stands)]

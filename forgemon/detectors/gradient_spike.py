@@ -12,7 +12,7 @@ from forgemon.chunk import Chunk, Rows
 from forgemon.detectors.blocks import Floats, finite_median
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.norms import measured, norms_of
-from forgemon.detectors.update_ratios import UpdateRatios
+from forgemon.detectors.update_history import UpdateHistory
 
 WINDOW = 200
 """Rows before a block that say how far the norms go by themselves."""
@@ -97,7 +97,7 @@ class GradientSpike:
         self._dropped = 0
         "Rows before the kept ones."
         self._seen = Seen()
-        self._ratios = UpdateRatios()
+        self._ratios = UpdateHistory()
 
     def feed(self, chunk: Chunk) -> None:
         if len(self._optimizers) < 2:
@@ -194,7 +194,7 @@ def _losses(rows: Rows) -> Floats:
     return loss[np.isfinite(loss)]
 
 
-def _candidate(seen: Seen, spike: Spike, ratios: UpdateRatios) -> Candidate:
+def _candidate(seen: Seen, spike: Spike, ratios: UpdateHistory) -> Candidate:
     count, too_fast = seen.count, ratios.highest_before(spike.step) > FAST_UPDATES
     cause = "learning-rate-too-high" if too_fast or spike.rate_rose else "bad-batch"
     text = f"At step {spike.step} the gradient norm was {figure(spike.norm)}, {figure(spike.norm / spike.usual)} times its median of "

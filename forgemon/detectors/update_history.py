@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ CALM = 0.05
 """Runs that diverge have at least 0.2 in the steps just before (measured)."""
 JUMP = 10.0
 """Times the usual ratio, and at least a tenth of the weights: a step out of line with its own past."""
+JUST_BEFORE = 50
+"""Steps."""
 
 Steps = npt.NDArray[np.int64]
 
@@ -95,6 +98,15 @@ class UpdateHistory:
             return None
         at = int(inside[np.argmax(self.ratios[inside])])
         return Sample(int(self.steps[at]), float(self.ratios[at]))
+
+    def highest(self, first_step: int, last_step: float = math.inf) -> float:
+        """The largest ratio between the two; NaN where nothing was sampled."""
+        inside = (self.steps >= first_step) & (self.steps <= last_step)
+        return float(self.ratios[inside].max()) if inside.any() else math.nan
+
+    def highest_before(self, step: int) -> float:
+        """In the steps just before `step`; NaN where nothing was sampled."""
+        return self.highest(step - JUST_BEFORE, step - 1)
 
     def too_large(self, first_step: int, last_step: int) -> Sample | None:
         """The largest step between the two, where it was too large: by itself, or beside the ones before."""
