@@ -18,6 +18,10 @@ RESIDUAL = """class Block(nn.Module):
 
 layers = ["""
 HIDDEN = "nn.Linear(64, 64), nn.Sigmoid()]"
+KAIMING = """for layer in model:
+    if isinstance(layer, nn.Linear):
+        nn.init.kaiming_normal_(layer.weight)
+"""
 STOP_EARLY: Edits = (
     ('best_val_loss = float("inf")\n', 'best_val_loss = float("inf")\npatience = 5\n'),
     ("        best_val_loss = val_loss\n", "        best_val_loss = val_loss\n        patience = 5\n"),
@@ -104,6 +108,16 @@ CURVES: tuple[Followed, ...] = (
         ANOTHER_NETWORK,
         (("nn.Linear(2, 64), nn.Sigmoid()", "nn.Linear(2, 64), nn.Tanh()"), (HIDDEN, "nn.Linear(64, 64), nn.Tanh()]")),
         way="another activation",
+    ),
+    Followed(
+        "vanishing_gradients",
+        ANOTHER_NETWORK,
+        (
+            ("nn.Linear(2, 64), nn.Sigmoid()", "nn.Linear(2, 64), nn.ReLU()"),
+            (HIDDEN, "nn.Linear(64, 64), nn.ReLU()]"),
+            ("nn.Linear(64, 3))\n", "nn.Linear(64, 3))\n" + KAIMING),
+        ),
+        way="another activation with its initialisation",
     ),
     Followed(
         "exploding_gradients",
