@@ -77,7 +77,7 @@ ABSORPTIONS: tuple[Absorption, ...] = (
     Absorption("weights-growing", frozenset({"train-val-divergence"}), whatever_cause=True, rises=True),
     Absorption("gradients-discarded", frozenset({"loss-stuck", "val-at-chance"})),
     Absorption("optimizer-mismatch", frozenset({"loss-stuck", "val-at-chance"})),
-    Absorption("frozen-parameters", frozenset({"loss-stuck", "vanishing-gradients"})),
+    Absorption("frozen-parameters", frozenset({"loss-stuck", "vanishing-gradients", "weights-growing"})),
     Absorption("clip-scaled-gradients", frozenset({"loss-stuck"})),
     Absorption("clip-before-backward", frozenset({"exploding-gradients", "gradient-spike"})),
     Absorption("clip-after-step", frozenset({"exploding-gradients", "gradient-spike"})),

@@ -123,6 +123,18 @@ def test_a_fault_of_the_loop_takes_what_follows_from_it(root: str) -> None:
     assert len(compose([candidate("train-val-divergence", "overfitting", 50, 900), candidate(root, root)])) == 2
 
 
+def test_weights_that_grow_explain_a_validation_that_gets_worse() -> None:
+    growing = candidate("weights-growing", "no-regularisation", 10, 900, level="watch")
+    (found,) = compose([growing, candidate("train-val-divergence", "overfitting", 300, 900)])
+    assert (found.symptom, found.level) == ("weights-growing", "alarm") and "train-val-divergence" in found.evidence
+
+
+def test_a_head_that_learns_alone_explains_its_growing_weights() -> None:
+    growing = candidate("weights-growing", "no-regularisation", 10, 900, level="watch")
+    (found,) = compose([growing, candidate("frozen-parameters", "frozen-parameters", 1, 900)])
+    assert found.symptom == "frozen-parameters"
+
+
 def test_a_bad_batch_is_no_consequence_of_the_loop() -> None:
     bad = candidate("loss-nonfinite", "nonfinite-input", 50, 900)
     assert len(compose([bad, candidate("accumulation-not-scaled", "accumulation-not-scaled")])) == 2
