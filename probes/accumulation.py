@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .known import Known, Observation
-from .losses import SCALING_NODES, plain_tensor
+from .losses import SCALING_NODES, plain_tensor, scale_of
 from .observe import parameter_names
 from .owners import Owners, gradient_marks
 from .probe import Probe
@@ -214,15 +214,8 @@ def _mean_by_hand(node: Any, rows: int | None) -> str | None:
 
 def _divisor(node: Any) -> float | None:
     """The number by which this node divides; None where it is no division, or by what would have to be waited for."""
-    if type(node).__name__ != "DivBackward0":
-        return None
-    other = node._saved_other
-    if not isinstance(other, torch.Tensor) or other.dim() or other.device.type != "cpu" or other.requires_grad:
-        return None
-    try:
-        return float(other)
-    except RuntimeError:  # under a dispatch mode of the program's a wrapped constant cannot be read
-        return None
+    scale = scale_of(node) if type(node).__name__ == "DivBackward0" else None
+    return round(1 / scale, 6) if scale else None
 
 
 def _call_path() -> int:

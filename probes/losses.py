@@ -44,6 +44,8 @@ class Loss(NamedTuple):
     "The criterion's value behind it, when it was only divided or multiplied since."
     is_plain: bool = True
     "Whether what went into backward() is what is shown: neither scaled nor divided."
+    divided_by: float = 1.0
+    "The constant by which the loop divided it last, where no criterion was seen behind it."
 
 
 def note_loss(output: torch.Tensor) -> torch.Tensor:
@@ -89,6 +91,7 @@ def _loss_of(tensor: torch.Tensor) -> Loss:
     if isinstance(found, Loss):
         return Loss(*found)
     value = _copy(tensor)
+    scale = scale_of(node)
     for _ in range(MOST_HOPS):
         if node is None:
             break
@@ -99,7 +102,25 @@ def _loss_of(tensor: torch.Tensor) -> Loss:
         if type(node).__name__ not in SCALING_NODES or len(inputs) != 1:
             break
         node = inputs[0]
-    return Loss(value, None)
+    return Loss(value, None, divided_by=1 / scale if scale else 1.0)
+
+
+def scale_of(node: Any) -> float | None:
+    """The constant by which this node of a graph multiplies (a fraction where it divides); None where it does neither, or by what would
+    have to be waited for."""
+    kind = type(node).__name__
+    if kind not in ("DivBackward0", "MulBackward0"):
+        return None
+    try:
+        other = node._saved_other
+        if not isinstance(other, torch.Tensor) or other.dim() or other.device.type != "cpu" or other.requires_grad:
+            return None
+        constant = float(other)
+    except RuntimeError:  # the graph is gone; or a mode of the program's lets no wrapped constant be read
+        return None
+    if kind == "MulBackward0":
+        return constant
+    return 1 / constant if constant else None
 
 
 def _copy(scalar: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,9 @@ class Row:
         window: Window,
         reuse: Reuse | None,
         numbers: Mapping[str, float],
+        accumulates: int = 0,
     ) -> None:
+        """`accumulates`: by how many micro-batches the loop divides its losses, where it does."""
         self.step = step
         self._when = when
         self._optimizer = optimizer
@@ -41,6 +43,7 @@ class Row:
         )
         self._data_s, self._forward_s, self._backward_s = window.data_s, window.forward_s, window.backward_s
         self._losses = len(window.losses)
+        self._factors = [accumulates if abs(loss.divided_by - accumulates) < 1e-6 else 1 for loss in window.losses]
         self.scalars: list[torch.Tensor] = [
             t for loss in window.losses for t in (loss.root, loss.root if loss.criterion is None else loss.criterion)
         ]
@@ -56,7 +59,7 @@ class Row:
     def take(self, norms: Sequence[float], numbers: Sequence[float]) -> None:
         """The numbers have arrived. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`."""
         self._norms, self._numbers_on_device, self.scalars = norms, numbers, []
-        losses = [loss_value(numbers[2 * i], numbers[2 * i + 1]) for i in range(self._losses)]
+        losses = [factor * loss_value(numbers[2 * i], numbers[2 * i + 1]) for i, factor in enumerate(self._factors)]
         self.loss = sum(losses) / self._losses if losses else NAN
 
     def __iter__(self) -> Iterator[float]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from . import discover
 from .known import Known, Observation
 from .probe import Probe
 from .record import update_columns
@@ -35,6 +36,10 @@ SHARE = 0.05
 LONGEST_PAUSE = 20
 """Observed steps between samples; as long where every step is observed: the same in every run, whatever the machine does beside it."""
 MOST_WAITING = 4
+ROSE = 2.0
+"""Times the learning rate of the sample before: what a rate that rose does to the weights shows at once, and is over soon."""
+AFTER_A_RISE = 3
+"""Observed steps in a row that are then sampled."""
 
 _WIDE = {d: d for d in (torch.float64, torch.complex64, torch.complex128)} | {torch.complex32: torch.complex64}
 """In what the samples of other dtypes than float32 are compared; all that are not here in float32."""
@@ -64,6 +69,10 @@ class Sampler:
     def __init__(self) -> None:
         self.pause = 0
         "Observed steps until the next sample."
+        self.rate = math.inf
+        "Learning rate at the newest sample."
+        self.after_a_rise = 0
+        "Samples still to be taken one after the other."
         self.taken = 0
         self.observed = 0
         self.began_s = 0.0
@@ -134,7 +143,11 @@ class Updates(Probe):
         sampler.before = []
         sampler.observed += 1
         sampler.pause -= 1
+        rate = discover.learning_rate(optimizer) if (optimizer := known.optimizer()) is not None else NAN
+        if rate > ROSE * sampler.rate:
+            sampler.pause, sampler.after_a_rise = 0, AFTER_A_RISE
         if sampler.pause <= 0 and not _in_a_graph(known.now.norms):
+            sampler.rate = rate
             sampler.begin(known)
             sampler.began_s = time.perf_counter() - began
 
@@ -156,7 +169,8 @@ class Updates(Probe):
         """How many observed steps until the next sample, by what it takes and what the other probes take."""
         sampler.taken += 1
         sampler.spent_s += took_s
-        if sampler.taken < FIRST:
+        sampler.after_a_rise -= 1
+        if sampler.taken < FIRST or sampler.after_a_rise > 0:
             return
         if self.session.steps.schedule.budget <= 0:
             sampler.pause = LONGEST_PAUSE

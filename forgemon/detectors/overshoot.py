@@ -96,6 +96,16 @@ class BeforeBlowUp:
         calm = len(norms) == 0 or float(norms[-ENOUGH:].max()) <= ORDINARY * float(np.median(norms))
         return calm and not rate[-3:].max() > RATE_ROSE * rate[0]
 
+    @property
+    def climb_began(self) -> int | None:
+        """Step of the first of the last rows that are all out of range; None for fewer than a climb takes."""
+        best = self.past.best_loss
+        if self._recent is None or not math.isfinite(best):
+            return None
+        ordinary = np.flatnonzero(self._recent["loss"] <= ORDINARY * best)
+        first = int(ordinary[-1]) + 1 if len(ordinary) else 0
+        return int(self._recent["step"][first]) if len(self._recent) - first >= LAST else None
+
     def loss(self) -> Climb:
         return self._climb("loss", self.past.best_loss if math.isfinite(self.past.best_loss) else math.nan, 5.0)
 
@@ -131,7 +141,7 @@ def _above(value: float, level: float, factor: float) -> bool:
 def overshoot_text(before: BeforeBlowUp, updates: UpdateHistory) -> str:
     """What says that the steps were too large, with its numbers: the curves before the blow-up and the updates themselves."""
     past, sudden = before.past, before.sudden
-    if not past.rows or updates.calm(past.last_step - JUST, past.last_step - sudden):
+    if not past.rows or _cleared(before, updates):
         return ""
     climbed = "" if sudden else climb_text(before.loss(), before.gradient_norm())
     # One step that was too large proves nothing after many ordinary rows: what broke the loss may have made its gradient huge.
@@ -145,6 +155,13 @@ def overshoot_text(before: BeforeBlowUp, updates: UpdateHistory) -> str:
         changed = f"step {large.step} changed the weights by {figure(large.ratio)} of themselves (median over {updates.which})"
         text += f", and {changed}" if text else f" {changed[0].upper()}{changed[1:]}"
     return f"{text}: the updates overshoot (learning rate {figure(past.learning_rate)})." if text else ""
+
+
+def _cleared(before: BeforeBlowUp, updates: UpdateHistory) -> bool:
+    """Whether the updates before the blow-up are known to have been small: those of its climb among them, where it has one."""
+    past, began = before.past, before.climb_began
+    unseen = began is not None and updates.largest(began, past.last_step) is None
+    return not unseen and updates.calm(past.last_step - JUST, past.last_step - before.sudden)
 
 
 def sudden_text(before: BeforeBlowUp) -> str:
