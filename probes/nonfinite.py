@@ -68,6 +68,9 @@ class NonFinite(Probe):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._inputs = BatchInputs()
+        self._fetched = BatchInputs()
+        "What the loader gave, until a forward is seen: the first one of a model that nobody knows yet is not."
+        self._forward_was_seen = False
         self._step = Step()
         self._layers = LayerOutputs(session, self._layers_seen)
         session.taken_out.append(self._layers.end)
@@ -93,10 +96,15 @@ class NonFinite(Probe):
 
     def batch_fetched(self, iterator: Any, data: Any) -> None:
         number = getattr(iterator, "_num_yielded", None)
-        self._inputs.batch = number if type(number) is int else None
+        self._inputs.batch = self._fetched.batch = number if type(number) is int else None
+        if not self._forward_was_seen:
+            self._fetched.clear()
+            self._fetched.add(("batch",), (data,))
 
     def forward_began(self, root: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
         if torch.is_grad_enabled():
+            self._forward_was_seen = True
+            self._fetched.clear()
             kind = type(root)
             names = self._names.get(kind)
             if names is None:
@@ -110,7 +118,7 @@ class NonFinite(Probe):
         if math.isfinite(output.item()) or step.criterion is not None or self._enough():
             return
         step.criterion, step.where = name, self.session.user_line()
-        step.inputs = with_rows(self._inputs.seen)
+        step.inputs = with_rows(self._went_in)
         for tensor in float_tensors(values[:1]):
             finite = math.isfinite(largest([tensor])[0])
             dtype = str(tensor.dtype).replace("torch.", "")
@@ -125,11 +133,15 @@ class NonFinite(Probe):
             if at_once(loss.root) and not math.isfinite(loss.root.item()) and not self._enough():
                 self._step.bad_loss = True
                 self._step.where = self._step.where or self.session.user_line()
-                self._step.inputs = self._step.inputs or with_rows(self._inputs.seen)
+                self._step.inputs = self._step.inputs or with_rows(self._went_in)
         self._losses_looked_at = len(losses)
 
     def scaled(self, scaler: torch.amp.GradScaler, output: Any, scaled: Any) -> None:
         self._step.scaled = self._step.scaled or scaled is not output
+
+    @property
+    def _went_in(self) -> list[Seen]:
+        return self._inputs.seen or self._fetched.seen
 
     # A step
 
@@ -138,7 +150,7 @@ class NonFinite(Probe):
         if waiting is not None and waiting.of() in (known, None):
             self._waiting, waiting.after_step = None, True
             self._investigate(waiting, known)
-        self._step.inputs = self._step.inputs or self._inputs.seen
+        self._step.inputs = self._step.inputs or self._went_in
         look = self._at_hand = Look(max(self.session.steps.step, known.steps + 1), known, self._step)
         self._looks.append(look)
         if look.step.bad_loss and not look.step.scaled and not self._enough():

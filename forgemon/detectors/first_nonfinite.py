@@ -14,6 +14,7 @@ from forgemon.journal import number, text, where_of, whole
 KEPT = 64
 MOST_ENTRIES = 32
 MAX_NAME = 200
+TARGET = "target of "
 WORDS = {"input": "the input", "loss": "the loss", "weight": "the weights"}
 RATE, INPUT, OVERFLOW, UNKNOWN = "learning-rate-too-high", "nonfinite-input", "numeric-overflow", "unknown"
 
@@ -77,7 +78,10 @@ class FirstNonfinite:
         if stage not in ("input", "layer", "loss", "gradient", "weight"):
             return None
         broken = {text(e, "stage") for e in entries if e.get("finite") is not True}
-        seen = dict.fromkeys(text(e, "stage") for e in entries if e.get("finite") is True)
+        # What a loss is compared with is no input of the model: where that was not seen, nothing is said of it.
+        seen = dict.fromkeys(
+            text(e, "stage") for e in entries if e.get("finite") is True and not text(e, "name").startswith(TARGET)
+        )
         finite = tuple(s for s in seen if s not in broken and s in WORDS)
         bad = next((e for e in entries if text(e, "stage") == stage and e.get("finite") is False), {})
         place = _place(bad) if stage == "input" else ""

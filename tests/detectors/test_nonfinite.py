@@ -189,3 +189,17 @@ def test_says_nothing_where_the_loss_is_nan_too() -> None:
     detector = GradientNonfinite()
     detector.feed(chunk(step_rows([1.0, NAN], gradient_norm=[1.0, NAN])))
     assert detector.candidates() == []
+
+
+def test_an_input_that_was_not_seen_is_not_called_finite() -> None:
+    order = [
+        {"stage": "input", "name": "target of mse_loss", "finite": True},
+        {"stage": "layer", "name": "what goes into mse_loss", "finite": False},
+        {"stage": "weight", "name": "all 6", "finite": True},
+    ]
+    seen = event("nonfinite", 1, first_seen_step=1, first={"stage": "layer", "name": "what goes into mse_loss"}, order=order)
+    found = loss_finding([NAN, NAN, NAN], [seen], losses=1.0)
+    assert found is not None and found.cause == "unknown" and "the input" not in found.summary
+    order[0] = {"stage": "input", "name": "inputs", "finite": True}
+    found = loss_finding([NAN, NAN, NAN], [seen], losses=1.0)
+    assert found is not None and found.cause == "numeric-overflow" and "the input and the weights still finite" in found.summary

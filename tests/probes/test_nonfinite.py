@@ -273,3 +273,28 @@ def test_between_observed_steps_it_begins_with_the_first_row_that_shows_it(tmp_p
         assert event["first"] is None and entry(event, "weight")["after_step"] is True
     elif event["first_seen_step"] > 501:
         assert event["first"]["stage"] == "weight"
+
+
+FIRST = (
+    COMMON
+    + """
+from torch.utils.data import DataLoader, TensorDataset
+x[11] = float("nan")
+values = torch.randn(64, 3)
+def train():
+    for inputs, targets in DataLoader(TensorDataset(x, values), batch_size=64):
+        optimizer.zero_grad()
+        F.mse_loss(model(inputs), targets).backward()
+        optimizer.step()
+train()
+"""
+)
+
+
+def test_the_very_first_batch_is_seen_as_the_loader_gave_it(tmp_path: Path) -> None:
+    run_script(FIRST, tmp_path)
+    event = found(tmp_path)[0]
+    assert event["first_seen_step"] == 1 and event["first"]["stage"] == "input"
+    assert event["order"][0] | {"dtype": ""} == {
+        "stage": "input", "name": "batch[0]", "finite": False, "dtype": "", "sample": 11, "batch": 1, "micro_batch": 0,
+    }  # fmt: skip
