@@ -197,9 +197,9 @@ def test_an_input_that_was_not_seen_is_not_called_finite() -> None:
         {"stage": "layer", "name": "what goes into mse_loss", "finite": False},
         {"stage": "weight", "name": "all 6", "finite": True},
     ]
-    seen = event("nonfinite", 1, first_seen_step=1, first={"stage": "layer", "name": "what goes into mse_loss"}, order=order)
-    found = loss_finding([NAN, NAN, NAN], [seen], losses=1.0)
+    seen = event("nonfinite", 2, first_seen_step=2, first={"stage": "layer", "name": "what goes into mse_loss"}, order=order)
+    found = loss_finding([1.0, NAN, NAN], [seen])
     assert found is not None and found.cause == "unknown" and "the input" not in found.summary
     order[0] = {"stage": "input", "name": "inputs", "finite": True}
-    found = loss_finding([NAN, NAN, NAN], [seen], losses=1.0)
+    found = loss_finding([1.0, NAN, NAN], [seen])
     assert found is not None and found.cause == "numeric-overflow" and "the input and the weights still finite" in found.summary
