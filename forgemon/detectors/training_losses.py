@@ -65,6 +65,11 @@ class TrainingLosses:
         return max(float(np.median(self._first[:5])), float(np.median(self._first))) if len(self._first) else math.nan
 
     @property
+    def first(self) -> float:
+        """The very first row: that of a model that learns within a few steps is the only one of an untrained model."""
+        return float(self._first[0]) if len(self._first) else math.nan
+
+    @property
     def newest(self) -> float:
         return float(np.median(self._newest)) if len(self._newest) else math.nan
 

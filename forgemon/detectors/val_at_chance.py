@@ -158,7 +158,9 @@ class ValAtChance:
         train = float(np.median(passes.latest_train)) if passes.latest_train else self._train.newest
         if not train < FELL * began or self._train.newest_high > STILL_HIGH * began:
             return None
-        is_chance = NEAR_CHANCE[0] * self._chance <= began <= NEAR_CHANCE[1] * self._chance
+        # The first row alone is noisy: it counts beside a validation that is far from what any guess would give.
+        untrained = max(began, self._train.first) if far else began
+        is_chance = NEAR_CHANCE[0] * self._chance <= untrained <= NEAR_CHANCE[1] * self._chance
         soon = passes.first_step <= SOON * self._train.first_epoch_steps
         at_once = soon and self._train.end_of_first_epoch < FELL_AT_ONCE * began
         early = passes.highest_train_loss >= EARLY * began

@@ -28,8 +28,8 @@ TWISTS: dict[str, tuple[str, ...]] = {
 }
 
 
-FROZEN_BEFORE = ("second frozen half",)
-FROZEN = "third frozen half"
+FROZEN_BEFORE = ("second frozen half", "third frozen half")
+FROZEN = "fourth frozen half"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
 
 

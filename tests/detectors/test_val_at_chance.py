@@ -80,6 +80,14 @@ def test_what_lies_far_above_a_guess_is_no_overfitting() -> None:
     assert getattr(judged(run([1.2 * CHANCE] * 8, late, epoch=None)), "level", None) == "watch"
 
 
+def test_a_model_that_learns_within_a_few_steps_began_at_its_first_row() -> None:
+    loss = np.concatenate([[CHANCE, 1.1, 1.0, 0.9, 0.8], np.full(795, 0.05)])
+    far = judged(run([2.2 * CHANCE, *[3 * CHANCE] * 7], loss))
+    assert far is not None and (far.level, far.cause) == ("alarm", "labels-misaligned")
+    near = judged(run([0.8 * CHANCE, *[1.1 * CHANCE] * 7], loss))
+    assert near is None or near.level == "watch"
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -109,7 +109,9 @@ def _of_accumulation(setting: Setting) -> Level:
 def _depends_on_mode(setting: Setting) -> Setting | None:
     if not setting.validates:
         return None
-    return replace(plain(setting), dropout=setting.dropout or not setting.norm)
+    # A LayerNorm, which the LSTM and the transformer have, is the same in both modes.
+    has_batch_norm = setting.norm and setting.family not in ("lstm", "transformer")
+    return replace(plain(setting), dropout=setting.dropout or not has_batch_norm)
 
 
 def _no_eval(script: Script) -> None:
