@@ -11,18 +11,8 @@ from forgemon.findings import Check
 from forgemon.tui.frame import Frame, Mark
 from forgemon.tui.screens import details
 from forgemon.tui.widgets import checklist, findings, loop_note, timeline, verdict
-from tests.tui.drawn import FINDING, runs_in, with_findings
+from tests.tui.drawn import FINDING, with_findings
 from tests.tui.runs import INK, frame_of, text_of
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs_in(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def healthy(runs: Path) -> Frame:
-    return frame_of(runs / "healthy")
 
 
 def test_a_finding_says_level_symptom_line_reason_and_fix(healthy: Frame) -> None:
@@ -44,14 +34,14 @@ def test_the_selected_finding_is_always_on_the_screen(healthy: Frame) -> None:
         assert f"symptom-{i}" in text_of(findings.lines(many, 60, 9, INK, i, True))
 
 
-def test_no_finding_is_not_called_fine(healthy: Frame, runs: Path) -> None:
+def test_no_finding_is_not_called_fine(healthy: Frame, panel_runs: Path) -> None:
     assert "No findings so far" in text_of(findings.lines(with_findings(healthy), 60, 9, INK))
     assert "not visible" in text_of(findings.lines(with_findings(healthy), 60, 9, INK))
-    assert "Nothing to judge yet" in text_of(findings.lines(frame_of(runs / "waiting"), 60, 9, INK))
+    assert "Nothing to judge yet" in text_of(findings.lines(frame_of(panel_runs / "waiting"), 60, 9, INK))
 
 
-def test_before_a_finding_the_replay_says_that_one_is_coming(runs: Path) -> None:
-    early = frame_of(runs / "broken", step=20)
+def test_before_a_finding_the_replay_says_that_one_is_coming(panel_runs: Path) -> None:
+    early = frame_of(panel_runs / "broken", step=20)
     assert "press n" in text_of(findings.lines(early, 60, 9, INK))
     assert "ahead" in text_of(timeline.lines(early, 80, 2, INK))
     assert "press n" in text_of(verdict.lines(early, 100, 1, INK))

@@ -36,7 +36,7 @@ from forgemon.tui.widgets import (
     verdict,
 )
 from tests.recorded import START, RunFiles
-from tests.tui.drawn import FINDING, runs_in, with_findings
+from tests.tui.drawn import FINDING, with_findings
 from tests.tui.runs import INK, frame_of, text_of
 from tests.tui.test_text import HOSTILE
 
@@ -56,29 +56,16 @@ PANELS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs_in(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def healthy(runs: Path) -> Frame:
-    return frame_of(runs / "healthy")
-
-
-@pytest.fixture(scope="module")
-def broken(runs: Path) -> Frame:
-    return frame_of(runs / "broken")
-
-
 @pytest.mark.parametrize("panel", PANELS, ids=lambda p: p.__name__.rpartition(".")[2])
 @pytest.mark.parametrize("run", ["healthy", "broken", "reused", "waiting", "small"])
 @settings(max_examples=15)
 @given(width=st.integers(20, 220), height=st.integers(1, 60))
-def test_no_size_makes_a_panel_draw_past_its_edges(runs: Path, panel: ModuleType, run: str, width: int, height: int) -> None:
-    if (runs, run) not in FRAMES:
-        FRAMES[runs, run] = frame_of(runs / run)
-    frame = FRAMES[runs, run]
+def test_no_size_makes_a_panel_draw_past_its_edges(
+    panel_runs: Path, panel: ModuleType, run: str, width: int, height: int
+) -> None:
+    if (panel_runs, run) not in FRAMES:
+        FRAMES[panel_runs, run] = frame_of(panel_runs / run)
+    frame = FRAMES[panel_runs, run]
     strips = panel.lines(frame, width, height, INK)
     assert len(strips) <= max(height, 3 if panel is verdict else 1)
     assert all(strip.cell_length <= width for strip in strips)
@@ -104,8 +91,8 @@ def test_a_killed_run_says_by_which_signal(broken: Frame) -> None:
     assert "killed by SIGKILL" in header.lines(broken, 80, INK)[0].text
 
 
-def test_a_silent_run_says_for_how_long(runs: Path) -> None:
-    frame = frame_of(runs / "healthy")
+def test_a_silent_run_says_for_how_long(panel_runs: Path) -> None:
+    frame = frame_of(panel_runs / "healthy")
     running = replace(frame, snapshot=replace(frame.snapshot, state="running"), live=True, following=True, silent_s=42.0)
     assert "nothing new for 42 s" in header.lines(running, 80, INK)[1].text
     assert "nothing new" not in header.lines(replace(running, silent_s=0.5), 80, INK)[1].text
@@ -116,8 +103,8 @@ def test_lost_rows_are_said(healthy: Frame) -> None:
     assert "1,234 rows dropped" in header.lines(lossy, 120, INK)[1].text
 
 
-def test_the_timeline_stands_where_the_cursor_is(runs: Path) -> None:
-    frame = frame_of(runs / "broken", step=200)
+def test_the_timeline_stands_where_the_cursor_is(panel_runs: Path) -> None:
+    frame = frame_of(panel_runs / "broken", step=200)
     track, status = text_of(timeline.lines(frame, 101, 2, INK)).splitlines()
     assert abs(track.index("●") - 50) <= 1 and "!" in track and "paused" in status and "step 200 of 400" in status
     assert timeline.step_at(0, frame, 99) == 1 and timeline.step_at(98, frame, 99) == 400

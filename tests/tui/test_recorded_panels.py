@@ -5,30 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from forgemon.tui.frame import Frame
 from forgemon.tui.ink import ink_of
 from forgemon.tui.widgets import best, evaluations, gradient_table, heatmap, loss_chart, memory
 from tests.recorded import START, RunFiles
-from tests.tui.drawn import runs_in
 from tests.tui.runs import INK, PARAMETERS, frame_of, text_of
 from tests.tui.test_text import HOSTILE
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs_in(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def healthy(runs: Path) -> Frame:
-    return frame_of(runs / "healthy")
-
-
-@pytest.fixture(scope="module")
-def broken(runs: Path) -> Frame:
-    return frame_of(runs / "broken")
 
 
 def test_the_loss_chart_shows_curves_axis_marks_and_values(healthy: Frame) -> None:
@@ -54,8 +36,8 @@ def test_the_scale_can_be_chosen_and_the_newest_steps_alone_be_seen(healthy: Fra
     assert "last 100 steps" in newest and "340" in newest.splitlines()[-1] and " 100" not in newest.splitlines()[-1]
 
 
-def test_a_run_without_a_step_says_what_it_waits_for(runs: Path) -> None:
-    frame = replace(frame_of(runs / "waiting"), live=True)
+def test_a_run_without_a_step_says_what_it_waits_for(panel_runs: Path) -> None:
+    frame = replace(frame_of(panel_runs / "waiting"), live=True)
     shown = text_of(loss_chart.lines(frame, 80, 20, INK))
     assert "Waiting for the first optimizer step" in shown and "no optimizer has stepped" in shown
 
