@@ -11,7 +11,7 @@ from tests.accuracy.families import healthy_script
 from tests.accuracy.faults import FAULTS, Fault
 from tests.accuracy.script import Lines, Script
 from tests.accuracy.setting import Setting
-from tests.accuracy.settings import all_settings
+from tests.accuracy.settings import LOOKED_AT, all_settings
 
 PER_FAULT = 10
 """Configurations of a fault in each half."""
@@ -53,8 +53,14 @@ class Configuration:
 
 def all_configurations() -> list[Configuration]:
     settings = all_settings()
-    healthy = [Configuration(s, half, None, _seeds(s.name, HEALTHY_SEEDS)) for s, half in settings]
+    # Healthy ones are for tuning once they were looked at; the faults there stay those of the first draw, however many halves follow.
+    healthy = [Configuration(s, _half(half), None, _seeds(s.name, HEALTHY_SEEDS)) for s, half in settings]
+    settings = [(s, half) for s, half in settings if half != LOOKED_AT]
     return [*healthy, *(c for fault in FAULTS.values() for c in _of_fault(fault, settings))]
+
+
+def _half(half: str) -> str:
+    return "tuning" if half == LOOKED_AT else half
 
 
 @lru_cache
