@@ -2,7 +2,7 @@
 module.
 
 No hook of torch's tells of a detach(), which is a method written in C. So for once the interpreter is asked to tell of all calls of
-the thread, from one step to the next backward pass, by a profile function, and of so many calls at most; not where the program has
+the thread, from one step to the next, by a profile function, and of so many calls at most; not where the program has
 a profile function of its own, nor where a compiler has read its code.
 """
 

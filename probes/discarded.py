@@ -102,11 +102,7 @@ class GradientsDiscarded(Probe):
             window.in_a_row = 0
             self.session.facts.absent(FACT, known.index)
             return
-        where = window.cleared
-        if where is None and window.in_a_row:
-            if not window.asked_code:
-                window.asked_code, window.by_hand = True, cleared_by_hand(self.session.lines.frames(MOST_FRAMES))
-            where = window.by_hand or self.session.user_line()
+        where = self._line(window)
         optimizer, step, made = type(known.optimizer()).__name__, known.steps, len(window.norms)
 
         def deliver(norms: list[float]) -> None:
@@ -144,3 +140,11 @@ class GradientsDiscarded(Probe):
             self.session.transfer.submit(at_step[:MARKED], look_at_some)
         else:
             submit([*window_norms, *at_step])
+
+    def _line(self, window: Window) -> Line | None:
+        """What clears the gradients: the call that was seen, else the line by hand, else that of the step."""
+        if window.cleared is not None or not window.in_a_row:
+            return window.cleared
+        if not window.asked_code:
+            window.asked_code, window.by_hand = True, cleared_by_hand(self.session.lines.frames(MOST_FRAMES))
+        return window.by_hand or self.session.user_line()

@@ -25,9 +25,9 @@ class Row:
         window: Window,
         reuse: Reuse | None,
         numbers: Mapping[str, float],
-        accumulates: int = 0,
+        accumulates: int = 1,
     ) -> None:
-        """`accumulates`: by how many micro-batches the loop divides its losses, where it does."""
+        """`accumulates`: by how many micro-batches the loop divides its losses; 1 where it does not."""
         self.step = step
         self._when = when
         self._optimizer = optimizer

@@ -29,6 +29,7 @@ TWISTS: dict[str, tuple[str, ...]] = {
 
 
 LOOKED_AT = "looked at"
+"""Name of the halves that were frozen ones before."""
 FROZEN_BEFORE = ("second frozen half", "third frozen half")
 FROZEN = "fourth frozen half"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
