@@ -28,8 +28,8 @@ TWISTS: dict[str, tuple[str, ...]] = {
 }
 
 
-LOOKED_AT = "looked at"
-"""Name of the halves that were frozen ones before."""
+LOOKED_AT = "looked-at"
+"""The halves that were frozen ones before; thresholds may be chosen on them."""
 FROZEN_BEFORE = ("second frozen half", "third frozen half")
 FROZEN = "fourth frozen half"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
