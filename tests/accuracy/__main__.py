@@ -1,4 +1,4 @@
-"""python -m tests.accuracy --half tuning|looked-at|frozen: run the loops of one half and say how often the diagnosis was right."""
+"""python -m tests.accuracy --half tuning|frozen: run the loops of one half and say how often the diagnosis was right."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.accuracy.figures import tables
 from tests.accuracy.judging import Judged, judge
 from tests.accuracy.quick import quick
 from tests.accuracy.running import folder_of, run_all
-from tests.accuracy.settings import LOOKED_AT
+from tests.accuracy.settings import HALVES
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def _jobs(options: argparse.Namespace) -> list[tuple[Configuration, int]]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.accuracy", description=__doc__)
-    parser.add_argument("--half", choices=("tuning", LOOKED_AT, "frozen"), default="tuning", help="which configurations")
+    parser.add_argument("--half", choices=HALVES, default="tuning", help="which configurations")
     parser.add_argument("--limit", type=int, default=0, help="run so many, spread over all")
     parser.add_argument("--filter", action="append", metavar="GLOB", help="of configuration names: mlp/*, *@missing-zero-grad")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")

@@ -1,4 +1,4 @@
-"""Every configuration: a healthy setting, or one with a fault in it; each in the tuning half or in the frozen one."""
+"""Every configuration: a healthy setting, or one with a fault in it; each in one of the halves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.accuracy.families import healthy_script
 from tests.accuracy.faults import FAULTS, Fault
 from tests.accuracy.script import Lines, Script
 from tests.accuracy.setting import Setting
-from tests.accuracy.settings import LOOKED_AT, all_settings
+from tests.accuracy.settings import all_settings
 
 PER_FAULT = 10
 """Configurations of a fault in each half."""
@@ -52,15 +52,11 @@ class Configuration:
 
 
 def all_configurations() -> list[Configuration]:
-    settings = all_settings()
-    # Healthy ones are for tuning once they were looked at; the faults there stay those of the first draw, however many halves follow.
-    healthy = [Configuration(s, _half(half), None, _seeds(s.name, HEALTHY_SEEDS)) for s, half in settings]
-    settings = [(s, half) for s, half in settings if half != LOOKED_AT]
-    return [*healthy, *(c for fault in FAULTS.values() for c in _of_fault(fault, settings))]
-
-
-def _half(half: str) -> str:
-    return "tuning" if half == LOOKED_AT else half
+    halves = all_settings()
+    healthy = [
+        Configuration(s, half, None, _seeds(s.name, HEALTHY_SEEDS)) for half, settings in halves.items() for s in settings
+    ]
+    return [*healthy, *(c for fault in FAULTS.values() for c in _of_fault(fault, halves))]
 
 
 @lru_cache
@@ -73,31 +69,26 @@ def configuration_named(name: str) -> Configuration:
     return _by_name()[name]
 
 
-def _of_fault(fault: Fault, settings: list[tuple[Setting, str]]) -> list[Configuration]:
-    """In each half, the settings that can show the fault, the families in turn; a half never sees a setting of the other."""
+def _of_fault(fault: Fault, halves: dict[str, list[Setting]]) -> list[Configuration]:
+    """In each half, the settings that can show the fault, the families in turn; a half never sees a setting of one before it."""
     found: dict[str, Configuration] = {}
-    of_half = {"tuning": 0, "frozen": 0}
-    by_hash = sorted(settings, key=lambda s: _digest(fault.name + s[0].name))
-    for setting, half in _in_turn(by_hash):
-        adapted = fault.adapt(setting)
-        if adapted is None or of_half[half] == PER_FAULT:
-            continue
-        configuration = Configuration(adapted, half, fault, _seeds(adapted.name + fault.name, 1))
-        if configuration.name not in found:
-            found[configuration.name] = configuration
-            of_half[half] += 1
+    for half, settings in halves.items():
+        by_hash = sorted(settings, key=lambda s: _digest(fault.name + s.name))
+        adapted = [a for s in _in_turn(by_hash) if (a := fault.adapt(s)) is not None]
+        of_half = {(c := Configuration(a, half, fault, _seeds(a.name + fault.name, 1))).name: c for a in adapted}
+        new = [c for name, c in of_half.items() if name not in found]
+        found |= {c.name: c for c in new[:PER_FAULT]}
     return list(found.values())
 
 
-def _in_turn(settings: list[tuple[Setting, str]]) -> list[tuple[Setting, str]]:
-    """One of each family and half, then a second one of each …"""
-    place: dict[tuple[str, str], int] = {}
+def _in_turn(settings: list[Setting]) -> list[Setting]:
+    """One of each family, then a second one of each …"""
+    place: dict[str, int] = {}
     ordered = []
-    for setting, half in settings:
-        key = (setting.family, half)
-        place[key] = place.get(key, -1) + 1
-        ordered.append((place[key], setting, half))
-    return [(setting, half) for _, setting, half in sorted(ordered, key=lambda entry: entry[0])]
+    for setting in settings:
+        place[setting.family] = place.get(setting.family, -1) + 1
+        ordered.append((place[setting.family], setting))
+    return [setting for _, setting in sorted(ordered, key=lambda entry: entry[0])]
 
 
 def _seeds(name: str, count: int) -> tuple[int, ...]:

@@ -28,29 +28,22 @@ TWISTS: dict[str, tuple[str, ...]] = {
 }
 
 
-LOOKED_AT = "looked-at"
+LOOKED_AT = ("second", "third")
 """The halves that were frozen ones before; thresholds may be chosen on them."""
-FROZEN_BEFORE = ("second frozen half", "third frozen half")
-FROZEN = "fourth frozen half"
+FROZEN = "fourth"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
+HALVES = ("tuning", *LOOKED_AT, "frozen")
 
 
-def all_settings() -> list[tuple[Setting, str]]:
-    """Every healthy setting: of the tuning half; of a frozen half that was looked at; or of the frozen half in use. The faults of a
-    setting are in the half that the setting is in."""
-    tuning = {s.name: s for family in FAMILIES for s in _drawn_of(family, "", PER_FAMILY, set())}
+def all_settings() -> dict[str, list[Setting]]:
+    """The healthy settings of each half; none is in two. The faults of a setting are in the half that the setting is in."""
+    halves = {"tuning": [s for family in FAMILIES for s in _drawn_of(family, "", PER_FAMILY, set())]}
     drawn_before = {s.name for family in FAMILIES for s in _drawn_of(family, "", 2 * PER_FAMILY, set())}
-    looked_at: list[Setting] = []
-    for before in FROZEN_BEFORE:
-        half = [s for family in FAMILIES for s in _drawn_of(family, before, PER_FAMILY // 2, drawn_before)]
-        looked_at += half
-        drawn_before |= {s.name for s in half}
-    frozen = [s for family in FAMILIES for s in _drawn_of(family, FROZEN, PER_FAMILY // 2, drawn_before)]
-    return [
-        *((s, "tuning") for s in tuning.values()),
-        *((s, LOOKED_AT) for s in looked_at),
-        *((s, "frozen") for s in frozen),
-    ]
+    for half in (*LOOKED_AT, FROZEN):
+        drawn = [s for family in FAMILIES for s in _drawn_of(family, f"{half} frozen half", PER_FAMILY // 2, drawn_before)]
+        halves["frozen" if half == FROZEN else half] = drawn
+        drawn_before |= {s.name for s in drawn}
+    return halves
 
 
 def _drawn_of(family: str, which: str, count: int, others: set[str]) -> list[Setting]:
