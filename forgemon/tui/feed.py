@@ -168,6 +168,8 @@ class Feed:
             snapshot, report = self._here.snapshot(self._reader.info, end.problems), self._here.report()
         first = int(head.steps[0]) if len(head.steps) else 0
         started = float(head.times[0]) if len(head.times) else snapshot.time
+        following = head.following or head.cursor is None
+        newest = max(end.step, head.newest)  # an evaluation or a checkpoint may be ahead of the newest row
         return Frame(
             snapshot=snapshot,
             report=report,
@@ -175,10 +177,10 @@ class Feed:
             gradients=gradient_trend(snapshot),
             marks=marks(end, end_report, self._history.first_nonfinite),
             first_step=first,
-            end_step=int(head.steps[-1]) if len(head.steps) else 0,
-            cursor=head.cursor if head.cursor is not None else 0,
+            end_step=newest,
+            cursor=newest if following or head.cursor is None else head.cursor,
             live=self._live and end.state not in ENDED,
-            following=head.following or head.cursor is None,
+            following=following,
             playing=head.playing,
             speed=head.speed,
             loading=self._loading,

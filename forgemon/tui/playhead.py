@@ -44,6 +44,11 @@ class Playhead:
         elif self.cursor is None:
             self._place(0)
 
+    @property
+    def newest(self) -> int:
+        """Step of the newest row; 0 before there is one."""
+        return int(self.steps[-1]) if len(self.steps) else 0
+
     def _index(self) -> int:
         cursor = 0 if self.cursor is None else self.cursor
         return max(int(np.searchsorted(self.steps, cursor, side="right")) - 1, 0)

@@ -72,6 +72,17 @@ def test_scrubbing_back_on_a_growing_run_shows_the_past_as_a_replay_would(tmp_pa
     assert feed.frame().snapshot.step == 60
 
 
+def test_an_evaluation_after_the_newest_row_is_within_the_picture(tmp_path: Path) -> None:
+    files = growing_run(tmp_path / "run", steps=40)
+    evaluate(files, 70, 0.5)
+    feed = quiet_feed(tmp_path / "run", live=True)
+    shown = feed.frame()
+    assert (shown.cursor, shown.end_step, shown.snapshot.step, shown.following) == (70, 70, 70, True)
+    feed.playhead.by_steps(-1)
+    back = feed.frame()
+    assert (back.cursor, back.end_step, back.following) == (39, 70, False)
+
+
 def growing_run(run: Path, steps: int) -> RunFiles:
     files = RunFiles(run)
     files.info(host="elsewhere", pid=1)
