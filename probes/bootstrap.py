@@ -18,7 +18,7 @@ STATE = "_forgemon_probe"
 ORDER = (
     "record where schedule writer observe dynamo guard pending moment transfer graph_marks losses evaluations unnamed passes "
     "discover gradients reuse checkpoints asleep attention frames counters "
-    "looks run_info loader_identity window loop rows known parameters validation probe facts "
+    "looks run_info loader_identity training_data window loop rows known parameters validation probe facts "
     "directions scalars series kept logged "
     "updates loss_lines "
     "loader_description modes eval_mode train_mode eval_grad "
@@ -32,7 +32,7 @@ ORDER = (
     "layer_outputs "
     "nonfinite_order "
     "nonfinite "
-    "probe_list instruments step_rows steps roots uncaught session"
+    "probe_list instruments step_rows steps roots uncaught period session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""
 

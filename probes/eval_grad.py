@@ -59,7 +59,7 @@ class EvalWithGrad(Probe):
             batch.of.notes[NOTE] = first, batches + batch.count
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
-        loader = self.session.loop.training_loader
+        loader = self.session.loop.training_data.loader
         if finished.loader is not None and finished.loader == loader:
             return
         self.session.seen("validation graphs")

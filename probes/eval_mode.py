@@ -109,7 +109,7 @@ class EvalInTrainMode(Probe):
             batch.grad_enabled
         ):  # told at the backward that followed: the calls of several batches, the last is the one that trains
             return [forward for forward in self._forwards if forward.grad and forward.training == batch.training]
-        if batch.loader is None and not self._fetched_since_backward and self.session.loop.training_loader is not None:
+        if batch.loader is None and not self._fetched_since_backward and self.session.loop.training_data.loader is not None:
             return []  # of the training batch once more, or of data that no loader gave: not known
         # A number taken from the outputs of the training batch, or of its inputs once more, is no validation.
         return [
@@ -133,7 +133,7 @@ class EvalInTrainMode(Probe):
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
         seen: list[_Seen] = finished.notes.get(NOTE, [])
-        if not seen or (finished.loader is not None and finished.loader == self.session.loop.training_loader):
+        if not seen or (finished.loader is not None and finished.loader == self.session.loop.training_data.loader):
             return
         self.session.seen("validation modes")
         wrong = [batch for batch in seen if batch.modes.wrong_for_validation]

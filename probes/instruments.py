@@ -153,13 +153,13 @@ class Instruments:
         self._session.probes.tell("backward_ended", values[0])
 
     def _fetched(self, values: tuple[Any, ...], batch: Any) -> None:
-        before = self._session.loop.passes_over_training_data
+        before = self._session.loop.training_data.passes
         self._session.loop.fetch_ended(values[0], batch)
         self._note_epoch(before)
         self._session.probes.tell("batch_fetched", values[0], batch)
 
     def _note_epoch(self, before: int) -> None:
-        if self._session.loop.passes_over_training_data != before:
+        if self._session.loop.training_data.passes != before:
             self._session.steps.validation.epoch_began()
 
     def _zeroed(self, values: tuple[Any, ...]) -> None:

@@ -13,16 +13,15 @@ from typing import Any, Protocol
 import torch
 
 from .evaluations import MOST_OUTPUTS, Batch, Data, EvaluationPass, criterion_items, data_of, output_of, reached, same_data
-from .loader_identity import LoaderIdentity, loader_identity
 from .losses import loss_of_root, note_loss, note_scaled, plain_tensor
 from .passes import Listener as PassListener
 from .passes import Passes
+from .training_data import TrainingData
 from .transfer import Transfer
 from .where import Line
 from .window import NAN, Window, plus
 
 MOST_PENDING = 10_000
-MOST_LOADERS = 256
 
 
 class Listener(PassListener, Protocol):
@@ -42,10 +41,7 @@ class Loop:
         self._listener = listener
         self._clock = clock
         self.window = Window()
-        self.training_loader: int | None = None
-        self._identities: dict[int | None, LoaderIdentity] = {}
-        self.passes_over_training_data = 0
-        "Passes begun after the one in which the training loader was first seen."
+        self.training_data = TrainingData()
         self.activity = 0
         "Rises with every batch, so that a long evaluation is not taken for a stall."
         self._batch: Batch | None = None
@@ -69,7 +65,7 @@ class Loop:
     @property
     def reads_training_data(self) -> bool:
         """Whether the batch at hand is of the loader that training reads, or neither has one."""
-        return (None if self._batch is None else self._batch.loader) == self.training_loader
+        return (None if self._batch is None else self._batch.loader) == self.training_data.loader
 
     # Batches
 
@@ -102,20 +98,8 @@ class Loop:
             self._batch = batch
         self._read = data_of((data,)), self._loader
         self.activity += 1
-        self._note_pass(iterator)
-
-    def _note_pass(self, iterator: Any) -> None:
-        if iterator._num_yielded != 1 or self._loader is None:
-            return
-        identity = loader_identity(iterator)
-        if identity.is_same(self._identities.get(self.training_loader)):
-            self.passes_over_training_data += 1
-            self.training_loader = self._loader
-        elif self._loader == self.training_loader:  # its address was used again
-            self.training_loader = None
-        if len(self._identities) >= MOST_LOADERS:
-            self._identities.clear()
-        self._identities[self._loader] = identity
+        if iterator._num_yielded == 1:
+            self.training_data.begins(self._loader, iterator)
 
     def forward_began(self, inputs: tuple[Any, ...]) -> None:
         self._forward_depth += 1
@@ -134,7 +118,7 @@ class Loop:
         self._batch.graph = self._batch.graph or graph
         self._batch.forwards += 1
         # The line is wanted where this may be an evaluation, and to find it takes long: not for each batch that trains.
-        trains = graph and self._batch.loader == self.training_loader and self._batch.forwards == 1
+        trains = graph and self._batch.loader == self.training_data.loader and self._batch.forwards == 1
         if self._batch.where is None and not trains:
             self._batch.where = self._listener.line_of_forward()
         self._read = data, self._batch.loader
@@ -296,8 +280,7 @@ class Loop:
         window.fetched = window.fetched or was_fetched
         if batch.training is not None:
             window.training = batch.training
-        if batch.loader is not None:
-            self.training_loader = batch.loader
+        self.training_data.trained(batch.loader)
 
     def _evaluate(self, batch: Batch) -> None:
         if self._blind:

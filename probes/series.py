@@ -131,7 +131,7 @@ class AllSeries:
         self._criterion_step = -1
 
     def evaluation_batch(self, batch: Batch) -> None:
-        if batch.losses and (batch.loader is None or batch.loader != self._session.loop.training_loader):
+        if batch.losses and (batch.loader is None or batch.loader != self._session.loop.training_data.loader):
             self._pass_step = self._session.step_now()
 
     def result(self, series: Series, value: float, step: int, where: Line | None, epoch: int | None) -> None:

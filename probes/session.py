@@ -18,12 +18,13 @@ from . import discover, dynamo
 from .attention import Attention
 from .evaluations import Batch, EvaluationPass
 from .facts import Facts
-from .guard import ASLEEP, Guard
+from .guard import Guard
 from .instruments import Instruments
 from .looks import Looks
 from .loop import Loop
 from .moment import Moment, out_of_modes
 from .observe import new_observer, own_codes
+from .period import Period
 from .probe import Probes
 from .probe_list import new_probes
 from .record import METRIC_COLUMNS, STEP_COLUMNS, rank_directory, write_json_once
@@ -34,10 +35,6 @@ from .transfer import Transfer
 from .uncaught import Uncaught, way_of
 from .where import Line, UserLines, describe
 from .writer import Writer, event
-
-PROGRESS_S = 5.0
-QUIET_S = 1.0
-"""Without a step for so long the probes wake: a step that long is observed always, so this is no ordinary one."""
 
 
 class Session:
@@ -51,16 +48,13 @@ class Session:
         self._info_written = False
         self.signals: dict[str, str] = {}
         self._said_signals: dict[str, str] = {}
-        self._progress = (0, time.monotonic())
         self._line_of_call: tuple[int, Line | None] = (-1, None)
-        self._quiet = (0, time.monotonic())
         self._leaves_because = ""
         self.guard = Guard(self._failed, lambda: self.request_detach("too many errors of its own"))
         self._moment = Moment(self.guard, self._arm_moment, self._disarm_moment)
+        period = Period(self, self._moment)
         self.lines = UserLines(os.path.dirname(os.path.abspath(config["probes_dir"] + "/x")), os.path.dirname(torch.__file__))
-        self.writer = Writer(
-            rank_directory(self.run_directory, self.rank), self._prepare, self._each_period, self._writer_failed
-        )
+        self.writer = Writer(rank_directory(self.run_directory, self.rank), self._prepare, period.passes, self._writer_failed)
         self.writer.declare("steps", STEP_COLUMNS)
         self.writer.declare("metrics", METRIC_COLUMNS)
         self.transfer = Transfer()
@@ -327,27 +321,6 @@ class Session:
             except OSError:
                 fields["bytes"] = None
         return fields
-
-    def _each_period(self) -> None:
-        if self.active and os.path.exists(os.path.join(self.writer.directory, "detach")):
-            self.request_detach()
-        self._moment.post_again()
-        now = time.monotonic()
-        self._wake_when_quiet(now)
-        activity, since = self._progress
-        if now - since > PROGRESS_S:
-            if self.loop.activity != activity and self.active:
-                self.emit("progress", batches=self.loop.activity - activity)
-            self._progress = (self.loop.activity, now)
-
-    def _wake_when_quiet(self, now: float) -> None:
-        """No step for long while asleep: what goes on instead shall be seen, were it only that something goes on."""
-        step, since = self._quiet
-        if self.guard.mode != ASLEEP or self.steps.step != step:
-            self._quiet = (self.steps.step, now)
-        elif now - since > QUIET_S and self.active:
-            self._quiet = (step, now)
-            self._moment.on_main_thread(self.steps.wake_blind)
 
     def _writer_failed(self, error: Exception) -> None:
         self.guard.swallow("Writer", error)

@@ -44,7 +44,7 @@ class Validation:
     def evaluated(self, finished: EvaluationPass, value: float) -> str:
         """Record one finished pass and return the name of its metric."""
         session = self._session
-        on_training_data = finished.loader is not None and finished.loader == session.loop.training_loader
+        on_training_data = finished.loader is not None and finished.loader == session.loop.training_data.loader
         metric = own_name = finished.metric or "validation loss"
         if on_training_data:
             metric += " (training data)"
@@ -105,7 +105,7 @@ class Validation:
             return named
         if session.config.get("mode") == "attach" or session.attention.was_missed(DataLoader.__iter__):
             return None
-        return session.loop.passes_over_training_data
+        return session.loop.training_data.passes
 
     def epoch_began(self) -> None:
         self._session.seen("epochs")

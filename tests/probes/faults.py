@@ -72,7 +72,8 @@ def make_places(ours: dict[str, Any]) -> None:
     guard.calibrate = ours["steps"].Steps.calibrate = lambda self: None
     for module, kind, names in (
         ("rows", "Row", ["take"]),
-        ("session", "Session", ["_prepare", "_each_period", "_raised", "write_info"]),
+        ("session", "Session", ["_prepare", "_raised", "write_info"]),
+        ("period", "Period", ["passes"]),
         ("loop", "Loop", ["flush_evaluations"]),
         ("transfer", "Transfer", ["poll", "finish"]),
         ("steps", "Steps", ["wake_blind"]),
