@@ -61,7 +61,7 @@ def _ended(waiting: list[Future[Judged]]) -> Iterator[Judged]:
 def _jobs(options: argparse.Namespace) -> list[tuple[Configuration, int]]:
     configurations = [c for c in all_configurations() if c.half == options.half]
     if options.filter:
-        configurations = [c for c in configurations if any(fnmatch.fnmatch(c.name, glob) for glob in options.filter)]
+        configurations = [c for c in configurations if any(fnmatch.fnmatch(_matched(c), glob) for glob in options.filter)]
     if options.quick:
         configurations = quick(configurations)
     # One seed of each first, so that a limit sees as many configurations as it can.
@@ -74,11 +74,16 @@ def _jobs(options: argparse.Namespace) -> list[tuple[Configuration, int]]:
     return jobs
 
 
+def _matched(configuration: Configuration) -> str:
+    """What a filter is compared with: SETTING@FAULT, or SETTING@ of a healthy one."""
+    return configuration.name if configuration.fault is not None else f"{configuration.name}@"
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.accuracy", description=__doc__)
     parser.add_argument("--half", choices=HALVES, default="tuning", help="which configurations")
     parser.add_argument("--limit", type=int, default=0, help="run so many, spread over all")
-    parser.add_argument("--filter", action="append", metavar="GLOB", help="of configuration names: mlp/*, *@missing-zero-grad")
+    parser.add_argument("--filter", action="append", metavar="GLOB", help="of configuration names: mlp/*, *@missing-zero-grad, *@ for healthy ones")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--budget", type=float, default=0.0, help="of the probes; 0 observes every step")
     parser.add_argument("--quick", action="store_true", help="the subset that CI runs")
