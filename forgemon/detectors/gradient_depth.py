@@ -12,6 +12,8 @@ from forgemon.detectors.in_a_row import InARow
 
 LEAST_MATRICES = 4
 ROWS = 20
+FEW = 3
+"""Rows with the profile that do where the first layers stay dead for ROWS: what the last layer can do alone it may learn in a moment."""
 FIRST_TO_LAST = 5e-4
 """Root mean square of the first third's gradients over that of the largest one. Healthy runs of eight families have at least
 1e-2; an embedding of which a batch touches a thousandth would have 3e-2; twelve sigmoid layers have 1e-9, twelve of ReLU as they are
@@ -38,8 +40,8 @@ class GradientDepth:
         self._roots: Floats = np.zeros(0)
         self._in_a_row = InARow()
         self._held = InARow()
-        self._profile = (-1, -1)
-        "Newest step at which the profile was certain, and the one at which it had begun."
+        self._profile = -1
+        "Step at which the profile began in the run of rows that is going on; -1 before it is certain there."
 
     def feed(self, gradients: Gradients) -> None:
         table = gradients.table
@@ -60,12 +62,13 @@ class GradientDepth:
             return
         steps = gradients.rows["step"][measured]
         lengths, begins = self._in_a_row.feed(steps, flags[measured])
-        certain = np.flatnonzero(lengths >= ROWS)
-        if len(certain):
-            self._profile = int(steps[certain[-1]]), int(begins[certain[-1]])
+        certain = np.flatnonzero((lengths >= ROWS) | ((lengths >= FEW) & (low[measured] < DEAD)))
         # Once the last layers have learned what they can alone, their gradients fade too, and the profile with them.
         held, since = self._held.feed(steps, (flags | (low < DEAD))[measured])
-        self.since_step = self._profile[1] if held[-1] and self._profile[0] >= since[-1] else None
+        if self._profile < since[-1]:
+            inside = certain[steps[certain] >= since[-1]]
+            self._profile = int(begins[inside[0]]) if len(inside) else -1
+        self.since_step = self._profile if held[-1] >= ROWS and self._profile >= 0 else None
         self.first, self.last, self.last_step = float(low[measured][-1]), float(high[measured][-1]), int(steps[-1])
 
     def _begin(self, gradients: Gradients) -> None:
@@ -76,5 +79,5 @@ class GradientDepth:
         self.count = len(sizes)
         third = np.array_split(self._matrices, 3)[0]
         self.names = tuple(table.names[i] for i in third.tolist())
-        self._in_a_row, self._held, self._profile = InARow(), InARow(), (-1, -1)
+        self._in_a_row, self._held, self._profile = InARow(), InARow(), -1
         self.since_step = None

@@ -39,7 +39,9 @@ FACTOR = 5.0
 """Times the median: below this no step is spoilt."""
 TAIL = 1.5
 """Times the log distance from the median to the highest norm of the window must lie between that and the row: norms with heavy tails
-have shown before how far they go. Where tails fall as a power, one row in 100000 does this."""
+have shown before how far they go. Where tails fall as a power, one row in 100000 does this. Where the norms have fallen since the
+highest of the window, that one is no tail: then the distance is that from the median of the NEAR rows around each, and FACTOR times
+the highest is asked for as well."""
 ALONE = 0.5
 """Share of the log distance that the norms after it must have come back: a level that changed for good is no spike."""
 LOSS_FOLLOWS = 1.5
@@ -142,8 +144,10 @@ def spikes(rows: Rows, start: int, blocks: int, dropped: int) -> list[Spike]:
     spread = 1.4826 * finite_median(np.abs(near - middle[:, None]))
     highest = np.max(np.where(np.isfinite(before), before, -np.inf), axis=1)
     enough = np.isfinite(before).sum(axis=1) >= FEWEST
+    tail = highest + TAIL * (highest - finite_median(before))
+    fallen = np.maximum(highest + math.log(FACTOR), middle + (1 + TAIL) * _highest_above_own_level(before))
     level = middle + np.maximum(Z * np.maximum(spread, LEAST_SPREAD), math.log(FACTOR))
-    level = np.where(enough, np.maximum(level, highest + TAIL * (highest - finite_median(before))), np.inf)
+    level = np.where(enough, np.maximum(level, np.minimum(tail, fallen)), np.inf)
     stop = min(len(rows), start + blocks * BLOCK)
     of_block = (np.arange(start, stop) - start) // BLOCK
     found = np.flatnonzero(logs[start:stop] > level[of_block]) + start
@@ -154,6 +158,14 @@ def spikes(rows: Rows, start: int, blocks: int, dropped: int) -> list[Spike]:
         if spike is not None:
             judged.append(replace(spike, row=dropped + place))
     return judged
+
+
+def _highest_above_own_level(before: Floats) -> Floats:
+    """How far the highest log norm of each window lay above the median of those around it: norms that fall have no tail by that."""
+    parts = before.reshape(len(before), -1, NEAR)
+    above = parts - finite_median(parts.reshape(-1, NEAR)).reshape(len(before), -1, 1)
+    highest: Floats = np.max(np.where(np.isfinite(above), above, 0.0), axis=(1, 2))
+    return highest
 
 
 def _judge(rows: Rows, logs: Floats, place: int, middle: float, spread: float) -> Spike | None:

@@ -148,6 +148,14 @@ class LossStuck:
             return False
         return not fell(blocks[1], newest, 2 * NOT_LEARNING)
 
+    def _not_back_from_a_jump(self) -> bool:
+        """Whether the loss jumped and all the steps since have hardly brought it below where it began."""
+        levels, newest = self._levels, self._levels.newest
+        if newest is None or newest.last_step - levels.first_step < STEPS - 1:
+            return False
+        jumped = levels.highest_loss > JUMPED * levels.first_loss > 0
+        return jumped and newest.loss > (1 - 2 * NOT_LEARNING) * levels.untrained
+
     # A loss that never left its first level
 
     def _stuck(self, newest: Block, vanishing: bool) -> Candidate | None:
@@ -156,7 +164,7 @@ class LossStuck:
         full = levels.at_full_rate(until)
         steps = full[-1].last_step - full[0].first_step + 1 if full else 0
         overshot = self._updates.largest(levels.first_step, levels.first_step + EARLY)
-        if overshot is not None and overshot.ratio > OVERSHOT and self._not_learning():
+        if overshot is not None and overshot.ratio > OVERSHOT and (self._not_learning() or self._not_back_from_a_jump()):
             return self._overshot(overshot, newest)
         if steps < STEPS:
             return None
@@ -178,8 +186,8 @@ class LossStuck:
 
     def _overshot(self, overshot: Sample, newest: Block) -> Candidate:
         text = f"Step {overshot.step} changed the weights by {figure(overshot.ratio)} of themselves (median over "
-        text += f"{self._updates.which}), and the loss has stood still since: {figure(self._levels.untrained)} at first, "
-        text += f"{figure(newest.loss)} now. The learning rate was too high."
+        text += f"{self._updates.which}), and the loss is no better than untrained since: {figure(self._levels.untrained)} at first, "
+        text += f"{figure(newest.loss)} now, {figure(self._levels.highest_loss)} at worst. The learning rate was too high."
         evidence = self._evidence() | {"largest_update_to_weight": overshot.ratio, "largest_update_step": overshot.step}
         return self._candidate("loss-stuck", RATE_HIGH, "alarm", self._levels.first_step, text, evidence, REFUTES[RATE_HIGH])
 
