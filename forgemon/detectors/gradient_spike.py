@@ -46,6 +46,9 @@ ALONE = 0.5
 """Share of the log distance that the norms after it must have come back: a level that changed for good is no spike."""
 LOSS_FOLLOWS = 1.5
 RATE_ROSE = 1.3
+CLIMBED = 0.5
+"""Share of the log distance that the row before had gone already: steps that overshoot take several, a batch comes out of nothing.
+At the edge of stability it is 0.6 and more, before batches that were spoilt 0.2 at most (measured)."""
 FAST_UPDATES = 0.1
 """Ratio of update to weight in the steps before: so much says that the steps were too large already."""
 WHOLE_BATCH = 0.5
@@ -65,6 +68,7 @@ class Spike:
     loss_after: float
     follows: bool
     rate_rose: bool
+    climbed: bool
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ def _judge(rows: Rows, logs: Floats, place: int, middle: float, spread: float) -
         and bool(np.median(loss_after) > loss_before.max())
     )
     rates = before["learning_rate"][np.isfinite(before["learning_rate"])]
-    rose = bool(len(rates) and rows["learning_rate"][place] > RATE_ROSE * rates.min())
+    rose = bool(len(rates) and rates[-1] > RATE_ROSE * rates.min())  # the row's own rate came after its gradient
     return Spike(
         row=place,
         step=int(rows["step"][place]),
@@ -198,6 +202,7 @@ def _judge(rows: Rows, logs: Floats, place: int, middle: float, spread: float) -
         loss_after=float(np.median(loss_after)) if len(loss_after) else math.nan,
         follows=follows,
         rate_rose=rose,
+        climbed=bool(logs[place - 1] - middle > CLIMBED * (logs[place] - middle)),
     )
 
 
@@ -208,9 +213,11 @@ def _losses(rows: Rows) -> Floats:
 
 def _candidate(seen: Seen, spike: Spike, ratios: UpdateHistory) -> Candidate:
     count, too_fast = seen.count, ratios.highest_before(spike.step) > FAST_UPDATES
-    cause = "learning-rate-too-high" if too_fast or spike.rate_rose else "bad-batch"
+    cause = "learning-rate-too-high" if too_fast or spike.rate_rose or spike.climbed else "bad-batch"
     text = f"At step {spike.step} the gradient norm was {figure(spike.norm)}, {figure(spike.norm / spike.usual)} times its median of "
     text += f"{figure(spike.usual)} over the {NEAR} rows before ({figure(spike.z)} robust standard deviations), and was back after it"
+    if spike.climbed:
+        text += "; it had climbed there over several steps"
     if spike.follows:
         text += f"; the loss went from {figure(spike.loss_before)} to {figure(spike.loss_after)} and stayed there"
     elif math.isfinite(spike.loss_after):

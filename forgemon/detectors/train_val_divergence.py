@@ -19,6 +19,8 @@ LATER = 3
 """Newest evaluations in a row that must lie above the best one."""
 WATCH_RISE = 0.02
 ALARM_RISE = 0.10
+SMOOTHER = 0.8
+"""Noise of the median of three values in that of one: 0.67 if normal, and something for neighbours that share two of their three."""
 MOST_KEPT = 400
 """Evaluations kept of one metric; beyond that every second one is dropped, but never the best."""
 MOST_METRICS = 32
@@ -103,11 +105,11 @@ def _judge(metric: str, curve: _Curve) -> Candidate | None:
         return None
     values = np.array([p.value for p in passes])
     noise = _noise(values)
-    later = [p for p in passes if p.step > best.step]
-    # The lowest of n noisy evaluations lies about sqrt(2 ln n) standard deviations below their level.
-    chance = (2 + math.sqrt(2 * math.log(len(passes)))) * noise
-    streak = _streak_above(later, best.value + max(chance, WATCH_RISE * abs(best.value)))
-    if streak < LATER:
+    later = values[[p.step > best.step for p in passes]]
+    chance = _lowest_of(len(passes)) * noise
+    least = WATCH_RISE * abs(best.value)
+    above = _streak_above(later, best.value + max(chance, least)) >= LATER
+    if not above and not (_streak_above(later, best.value) >= LATER and _smoothed_above(values, noise, least)):
         return None
     since = [p for p in passes if p.step >= best.step]
     train = np.array([p.train_loss for p in since])
@@ -154,19 +156,29 @@ def _candidate(metric: str, curve: _Curve, since: list[_Pass], recent: float, le
     )
 
 
+def _lowest_of(count: float) -> float:
+    """Standard deviations that a value must lie above the lowest of `count` noisy ones, which is itself about sqrt(2 ln count) below
+    their level."""
+    return 2 + math.sqrt(2 * math.log(count))
+
+
+def _smoothed_above(values: Floats, noise: float, least: float) -> bool:
+    """The same of medians of LATER neighbours: they are less noisy by a third, and fewer of them are independent."""
+    smooth: Floats = np.median(np.lib.stride_tricks.sliding_window_view(values, LATER), axis=1)
+    lowest = int(np.argmin(smooth))
+    chance = _lowest_of(max(1.0, len(smooth) / LATER)) * noise * SMOOTHER
+    return _streak_above(smooth[lowest + LATER :], float(smooth[lowest]) + max(chance, least)) >= LATER
+
+
 def _noise(values: Floats) -> float:
     """Robust standard deviation of one evaluation, from the differences of neighbours; a steady trend drops out."""
     moves = np.diff(values)
     return 1.4826 * float(np.median(np.abs(moves - np.median(moves)))) / math.sqrt(2) if len(moves) else 0.0
 
 
-def _streak_above(later: list[_Pass], level: float) -> int:
-    count = 0
-    for evaluation in reversed(later):
-        if not evaluation.value > level:
-            break
-        count += 1
-    return count
+def _streak_above(later: Floats, level: float) -> int:
+    below = np.flatnonzero(~(later[::-1] > level))
+    return int(below[0]) if len(below) else len(later)
 
 
 def _train_falls(train: Floats) -> bool | None:

@@ -83,7 +83,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.accuracy", description=__doc__)
     parser.add_argument("--half", choices=HALVES, default="tuning", help="which configurations")
     parser.add_argument("--limit", type=int, default=0, help="run so many, spread over all")
-    parser.add_argument("--filter", action="append", metavar="GLOB", help="of names: mlp/*, *@missing-zero-grad, *@ (healthy ones)")
+    parser.add_argument(
+        "--filter", action="append", metavar="GLOB", help="of names: mlp/*, *@missing-zero-grad, *@ (healthy ones)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--budget", type=float, default=0.0, help="of the probes; 0 observes every step")
     parser.add_argument("--quick", action="store_true", help="the subset that CI runs")

@@ -63,7 +63,7 @@ class Setting:
     def samples(self) -> int:
         """Of the training set."""
         # As many as it takes for 400 steps of full batches not to overfit; where a step is slow, as many as time allows.
-        full = 6144 if self.family in ("mlp", "regression", "vae") else 1536
+        full = {"mlp": 6144, "regression": 6144, "vae": 6144, "transformer": 4096}.get(self.family, 1536)
         return {0: full, 1: 160, 8: 1600, 32: 3200, 128: 10240}[self.batch]
 
     @property

@@ -39,9 +39,13 @@ def _not_finite(log: Chunk) -> int | None:
 
 
 def _blown_up(log: Chunk) -> int | None:
-    """Ten losses in a row, or the rest of them, that are not finite or above twice the first one."""
+    """Ten losses in a row, or the rest of them, that are not finite or above twice the first one; unless the loss came back by itself
+    and ends (median of the last tenth) at less than half the first one."""
     steps, loss = _losses(log)
-    return _ten_above(steps, loss, 2 * float(loss[0])) if len(loss) and np.isfinite(loss[0]) else _not_finite(log)
+    if not len(loss) or not np.isfinite(loss[0]):
+        return _not_finite(log)
+    came_back = float(np.median(loss[-max(10, len(loss) // 10) :])) < 0.5 * float(loss[0])  # False for NaN
+    return None if came_back else _ten_above(steps, loss, 2 * float(loss[0]))
 
 
 def _left_level(log: Chunk) -> int | None:
@@ -102,13 +106,16 @@ def _weights_grown(log: Chunk) -> int | None:
 
 
 def _spoilt(log: Chunk) -> int | None:
-    """The step that trained on the batch of step 200, if its gradients stand out at all: three times the median of those before."""
+    """The step that trained on the batch of step 200, if its gradients stand out at all: three times the median of the 50 before, and
+    half as high again as the highest of them."""
     rows = log.steps[log.steps["gradients"] >= 1]
     before, spoilt = (
         rows["gradient_norm"][(rows["step"] > 150) & (rows["step"] <= 200)],
         rows["gradient_norm"][rows["step"] == 201],
     )
-    return 200 if len(before) and len(spoilt) and not spoilt[0] <= 3 * float(np.median(before)) else None
+    if not len(before) or not len(spoilt):
+        return None
+    return 200 if not spoilt[0] <= max(3 * float(np.median(before)), 1.5 * float(np.max(before))) else None
 
 
 VISIBLE: dict[str, Callable[[Chunk], int | None]] = {

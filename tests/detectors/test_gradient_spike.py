@@ -60,6 +60,32 @@ def test_a_rate_that_was_raised_is_the_cause() -> None:
     assert found.cause == "learning-rate-too-high"
 
 
+def test_a_rate_that_rose_at_that_very_step_has_nothing_to_do_with_it() -> None:
+    loss, norm = quiet()
+    norm[300] = 500.0
+    (found,) = judged(loss, norm, learning_rate=np.where(np.arange(400) < 300, 0.1, 1.0))
+    assert found.cause == "bad-batch"
+
+
+def test_a_climb_over_several_steps_is_no_batch() -> None:
+    loss, norm = quiet(spread=0.1)
+    norm[295:301], norm[301:304] = 3.0 ** np.arange(1, 7), 3.0 ** np.arange(5, 2, -1)
+    (found,) = judged(loss, norm)
+    assert (found.level, found.cause) == ("watch", "learning-rate-too-high")
+    assert "climbed there over several steps" in found.summary
+
+
+def test_norms_that_have_fallen_are_no_tail() -> None:
+    loss, norm = quiet(spread=0.2)
+    norm *= np.exp(-np.arange(400) / 100)
+    usual = float(np.median(norm[260:310]))
+    norm[310] = 60 * usual
+    (found,) = judged(loss, norm)
+    assert (found.first_step, found.cause) == (311, "bad-batch")
+    norm[310] = 3 * float(norm[110:310].max())  # not five times the highest of the window
+    assert judged(loss, norm) == []
+
+
 def test_steps_that_were_too_large_already_are_the_cause() -> None:
     loss, norm = quiet()
     norm[300] = 500.0

@@ -150,6 +150,15 @@ def test_a_profile_that_fades_as_the_last_layer_finds_its_place_still_stands() -
     assert judged(run(flat(), 1e-3, grown)) is None
 
 
+def test_what_the_last_layer_can_do_alone_it_may_learn_in_a_moment() -> None:
+    faded = np.where(np.arange(400)[:, None] < 4, profile(400, 0.05), 1e-9)
+    found = judged(run(flat(), 0.0, faded))
+    assert found is not None and (found.symptom, found.level, found.first_step) == ("vanishing-gradients", "alarm", 1)
+    two_rows = np.where(np.arange(400)[:, None] < 2, profile(400, 0.05), 1e-9)
+    other = judged(run(flat(), 0.0, two_rows))
+    assert other is not None and other.symptom == "loss-stuck"
+
+
 def test_vanishing_gradients_are_the_root_of_a_loss_that_stands() -> None:
     diagnosis = Diagnosis()
     diagnosis.feed(run(flat(), 1e-8, profile(400, 0.1)))
@@ -170,6 +179,15 @@ def test_gradients_that_differ_between_layers_are_ordinary() -> None:
 def test_a_jump_at_the_start_after_which_nothing_moves() -> None:
     found = judged(run(flat(200), [0.9, 0.7, *[0.02] * 198]))
     assert found is not None and (found.symptom, found.cause) == ("loss-stuck", "learning-rate-too-high")
+
+
+def test_a_jump_at_the_start_from_which_the_loss_has_not_come_back() -> None:
+    jump = 2.0 + np.where(np.arange(300) > 0, 1e4 * np.exp(-np.arange(300) / 20), 0)
+    found = judged(run(jump, [0.9, 0.7, *[0.02] * 298]))
+    assert found is not None and (found.symptom, found.cause, found.level) == ("loss-stuck", "learning-rate-too-high", "alarm")
+    assert "no better than untrained since: 2 at first" in found.summary
+    assert judged(run(np.where(np.arange(300) > 150, 1.5, jump), [0.9, 0.7, *[0.02] * 298])) is None
+    assert judged(run(jump, 0.02)) is None
 
 
 def test_matrices_that_begin_at_zero_are_left_out() -> None:

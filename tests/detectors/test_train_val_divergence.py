@@ -64,6 +64,18 @@ def test_a_noisy_plateau_is_silent(seed: int) -> None:
     assert judged(np.concatenate([np.linspace(2, 0.5, 10), values]), np.linspace(2, 0.3, 70)) is None
 
 
+def test_a_rise_that_quickens_is_no_noise() -> None:
+    measured = [1.033, 0.865, 0.831, 0.822, 0.822, 0.826, 0.837, 0.859, 0.895, 0.93, 0.974, 1.025]
+    found = judged(np.array(measured), 2 * np.exp(-np.arange(12) / 8))
+    assert found is not None and (found.level, found.first_step) == ("alarm", 400)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_noise_on_a_level_is_no_rise(seed: int) -> None:
+    level = np.concatenate([np.linspace(1.5, 0.45, 6), np.full(24, 0.45)]) + np.random.default_rng(seed).normal(0, 0.045, 30)
+    assert judged(level, 2 * np.exp(-np.arange(30) / 8)) is None
+
+
 def test_a_best_that_comes_again_ends_it() -> None:
     assert judged([*VALIDATION, 0.9], [*TRAIN, 0.01]) is None
 
