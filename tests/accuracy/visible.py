@@ -39,13 +39,16 @@ def _not_finite(log: Chunk) -> int | None:
 
 
 def _blown_up(log: Chunk) -> int | None:
-    """Ten losses in a row, or the rest of them, that are not finite or above twice the first one; unless the loss came back by itself
-    and ends (median of the last tenth) at less than half the first one."""
+    """Ten losses in a row, or the rest of them, that are not finite or above twice the first one."""
     steps, loss = _losses(log)
-    if not len(loss) or not np.isfinite(loss[0]):
-        return _not_finite(log)
-    came_back = float(np.median(loss[-max(10, len(loss) // 10) :])) < 0.5 * float(loss[0])  # False for NaN
-    return None if came_back else _ten_above(steps, loss, 2 * float(loss[0]))
+    return _ten_above(steps, loss, 2 * float(loss[0])) if len(loss) and np.isfinite(loss[0]) else _not_finite(log)
+
+
+def _diverged(log: Chunk) -> int | None:
+    """The same, unless the loss came back by itself and ends (median of the last tenth) at less than half the first one."""
+    _, loss = _losses(log)
+    came_back = len(loss) > 0 and float(np.median(loss[-max(10, len(loss) // 10) :])) < 0.5 * float(loss[0])  # False for NaN
+    return None if came_back else _blown_up(log)
 
 
 def _left_level(log: Chunk) -> int | None:
@@ -122,6 +125,7 @@ VISIBLE: dict[str, Callable[[Chunk], int | None]] = {
     "start": _start,
     "not finite": _not_finite,
     "blown up": _blown_up,
+    "diverged": _diverged,
     "left its level": _left_level,
     "validation": _validation,
     "overfits": _overfits,

@@ -143,7 +143,7 @@ def _wrong_sign(script: Script) -> None:
 
 
 DYNAMICS: tuple[Fault, ...] = (
-    dynamic("lr-too-high/diverges", BLOWN_UP, "learning-rate-too-high", _diverging, lambda s: _rate(s, 100.0), "blown up"),
+    dynamic("lr-too-high/diverges", BLOWN_UP, "learning-rate-too-high", _diverging, lambda s: _rate(s, 100.0), "diverged"),
     dynamic(
         "lr-too-high/later", BLOWN_UP + " gradient-spike", "learning-rate-too-high", _steady, _rate_jumps, "left its level"
     ),
