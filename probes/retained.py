@@ -23,7 +23,7 @@ MOST_NOTED = 256
 OLD_STEPS = 5
 ENOUGH_OLD = 20
 KEPT_SHARE = 0.9
-EARLY = 4
+EARLY = 3
 """Losses of as many steps, all alive, after which it is asked who holds them: what cannot but grow need not grow old first."""
 MOST_EARLY_QUESTIONS = 2
 MOST_FRAMES = 16

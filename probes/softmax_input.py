@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 FACT = "softmax-before-cross-entropy"
-IN_A_ROW = 5
+IN_A_ROW = 3
 """Calls that are looked at first, one after the other; then at doubling distances."""
 ALL_CALLS, CALLS_A_LOOK = 64, 7
 """The first calls are all counted, later one in so many of those with a graph; odd, for loops with several criteria."""
