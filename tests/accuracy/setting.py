@@ -63,7 +63,7 @@ class Setting:
     def samples(self) -> int:
         """Of the training set."""
         # As many as it takes for 400 steps of full batches not to overfit; where a step is slow, as many as time allows.
-        full = {"mlp": 6144, "regression": 6144, "vae": 6144, "transformer": 4096}.get(self.family, 1536)
+        full = {"mlp": 10240, "regression": 6144, "vae": 6144}.get(self.family, 1536)
         return {0: full, 1: 160, 8: 1600, 32: 3200, 128: 10240}[self.batch]
 
     @property
@@ -97,6 +97,8 @@ def learning_rate(setting: Setting) -> float:
         rate *= 0.15
     elif setting.batch == 8:
         rate *= 0.5
+    elif setting.batch == 0 and setting.family == "transformer" and setting.optimizer in ("adam", "adamw", "rmsprop"):
+        rate *= 0.25  # or 400 passes over so few samples overfit
     if setting.twist == "fine-tuning":
         rate *= 0.2
     if setting.twist == "class-sorted":
