@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from forgemon.errors import UserError
 from forgemon.findings import Level
-from forgemon.suggest import suggestions
 from forgemon.symptom import SECTIONS, UNKNOWN, Cause, Section, Symptom
 
-__all__ = ["SECTIONS", "SYMPTOMS", "UNKNOWN", "Cause", "Section", "Symptom", "symptom_named"]
+__all__ = ["SECTIONS", "SYMPTOMS", "UNKNOWN", "Cause", "Section", "Symptom"]
 
 _LOWER_LR = "Lower the learning rate (try a tenth of it), add warm-up or a schedule that decays, and clip gradients."
 _ZERO_GRAD = "Call optimizer.zero_grad() inside the batch loop, before backward()."
@@ -284,18 +282,3 @@ _TABLE: tuple[Symptom, ...] = (
 
 SYMPTOMS: Mapping[str, Symptom] = {symptom.id: symptom for symptom in _TABLE}
 """Every row, in the table's order."""
-
-
-def symptom_named(text: str) -> Symptom:
-    """The row with the id `text`, however its words are parted; raises UserError with the ids it may mean."""
-    found = SYMPTOMS.get("-".join(text.strip().lower().replace("_", " ").split()))
-    if found is not None:
-        return found
-    shown = "".join(c if c.isprintable() else "?" for c in text[:60])
-    close = suggestions(text[:200], {symptom.id: _said_of(symptom) for symptom in _TABLE})
-    hint = f"did you mean {' or '.join(close)}?" if close else "`forgemon symptoms` lists them all"
-    raise UserError(f"there is no symptom called {shown!r}: {hint}")
-
-
-def _said_of(symptom: Symptom) -> str:
-    return " ".join([symptom.seen, symptom.fix, *(f"{cause.id} {cause.fix}" for cause in symptom.causes)])

@@ -243,3 +243,17 @@ def reached(root: Any, batches: list[Batch]) -> list[Batch]:
         if note is None:
             todo += [following for following, _ in node.next_functions if following is not None]
     return found
+
+
+def first_size(data: Any, depth: int = 0) -> float:
+    """Rows of the first tensor in a batch, however it is nested; NaN when there is none."""
+    if isinstance(data, torch.Tensor):
+        return float(data.shape[0]) if data.dim() else 1.0
+    if depth > 3:
+        return float("nan")
+    inside = data.values() if isinstance(data, dict) else data if isinstance(data, (list, tuple)) else ()
+    for item in inside:
+        size = first_size(item, depth + 1)
+        if size == size:
+            return size
+    return float("nan")

@@ -12,7 +12,18 @@ from typing import Any, Protocol
 
 import torch
 
-from .evaluations import MOST_OUTPUTS, Batch, Data, EvaluationPass, criterion_items, data_of, output_of, reached, same_data
+from .evaluations import (
+    MOST_OUTPUTS,
+    Batch,
+    Data,
+    EvaluationPass,
+    criterion_items,
+    data_of,
+    first_size,
+    output_of,
+    reached,
+    same_data,
+)
 from .losses import loss_of_root, note_loss, note_scaled, plain_tensor
 from .passes import Listener as PassListener
 from .passes import Passes
@@ -90,7 +101,7 @@ class Loop:
         batch.fetch_s = now - self._fetch_began if self._fetch_began else NAN
         batch.loader = self._loader = id(iterator._index_sampler)
         batch.is_fetched = True
-        batch.samples = _first_size(data)
+        batch.samples = first_size(data)
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.loader == batch.loader and iterator._num_yielded > 1:
             self._batch, self._ahead = ahead, batch
@@ -122,7 +133,7 @@ class Loop:
         if self._batch.where is None and not trains:
             self._batch.where = self._listener.line_of_forward()
         self._read = data, self._batch.loader
-        self._samples_of_forward = _first_size(inputs)
+        self._samples_of_forward = first_size(inputs)
         if self._batch.samples != self._batch.samples:
             self._batch.samples = self._samples_of_forward
         self._forward_began = self._clock()
@@ -168,7 +179,7 @@ class Loop:
         batch.losses.append((name, value, reduction, criterion_items(values)))
         batch.ended = self._clock()
         if batch.samples != batch.samples:
-            batch.samples = _first_size(values[0])
+            batch.samples = first_size(values[0])
         if not graph or self._pending:
             batch.where, batch.epoch = self._listener.user_line(), self._listener.epoch()
 
@@ -299,17 +310,3 @@ class Loop:
                 self._pending.append(batch)
         elif not batch.again:
             self._evaluate(batch)
-
-
-def _first_size(data: Any, depth: int = 0) -> float:
-    """Rows of the first tensor in a batch, however it is nested; NaN when there is none."""
-    if isinstance(data, torch.Tensor):
-        return float(data.shape[0]) if data.dim() else 1.0
-    if depth > 3:
-        return NAN
-    inside = data.values() if isinstance(data, dict) else data if isinstance(data, (list, tuple)) else ()
-    for item in inside:
-        size = _first_size(item, depth + 1)
-        if size == size:
-            return size
-    return NAN

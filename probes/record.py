@@ -49,10 +49,7 @@ STEP_COLUMNS: tuple[Column, ...] = (
     ("micro_batches", "f4"),  # backward calls since the previous step
     ("training", "f4"),  # 1 the root module was in training mode, 0 in evaluation mode
     ("losses", "f4"),  # values behind `loss`; where there are some, a NaN in `loss` is the loss's own
-    (
-        "gradients",
-        "f4",
-    ),  # parameters whose gradient norm was measured; where there are some, a NaN in `gradient_norm` is its own
+    ("gradients", "f4"),  # parameters whose norm was measured; where there are some, a NaN in `gradient_norm` is its own
     ("gradients_reused", "f4"),  # share of checked parameters whose gradient this optimizer had already used; 0 when none
     ("skipped_steps", "f4"),  # that a GradScaler skipped since the previous row
     ("ribbon", "f4"),  # index of the `ribbon` event that has the order of calls

@@ -22,7 +22,8 @@ def command(symptom: tuple[str, ...], json_: bool) -> None:
     and a small loop that has it beside the one that has not."""
     import json
 
-    from forgemon.symptoms import SYMPTOMS, symptom_named
+    from forgemon.symptom_search import symptom_named
+    from forgemon.symptoms import SYMPTOMS
 
     rows = [symptom_named(" ".join(symptom))] if symptom else list(SYMPTOMS.values())
     if json_:
