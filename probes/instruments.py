@@ -46,7 +46,7 @@ class Instruments:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._forwards: set[types.FunctionType] = set()
-        self._safetensors = False
+        self._safetensors = self._compiles = False
         self._modules = self._looks_at_modules = 0
 
     def signals(self) -> dict[str, str]:
@@ -81,7 +81,8 @@ class Instruments:
         watch(torch.nn.utils.clip_grad_norm_, None, self._clipped)
         watch(torch.nn.utils.clip_grad_value_, None, self._clipped_by_value)
         always(torch.save, None, self._saved)
-        always(torch.compile, lambda values: self._leave_forwards(self._forwards))  # which reads code: the program's own
+        always(torch.optim.Optimizer.add_param_group, None, lambda values, result: self._optimizer_is_built())
+        always(torch.compile, lambda values: self._compiler_comes())
         watched(GRAD_SCALER.scale, None, self._scaled, light=(None, self._scaled_lightly))
         watch(GRAD_SCALER.unscale_, None, self._unscaled)
         for name in CRITERIA:
@@ -128,6 +129,16 @@ class Instruments:
         found = unwrap(forward)
         if found is not None and self.watch(found, began, ended):
             self._forwards.add(found)
+
+    def _compiler_comes(self) -> None:
+        """It reads code: what it finds shall be the program's own."""
+        self._compiles = True
+        self._leave_forwards(self._forwards)
+
+    def _optimizer_is_built(self) -> None:
+        """Its model is there by now, and the first forward yet to come. Where a compiler will read code, the first step is early enough."""
+        if not self._compiles and not self._session.roots():
+            self._session.look_again()
 
     def leave_forwards_but_of(self, roots: list[torch.nn.Module]) -> None:
         """Keep no class alive that was made for models that are gone."""

@@ -156,3 +156,38 @@ def test_a_loader_built_anew_for_every_epoch(tmp_path: Path) -> None:
     chunk = recorded(tmp_path, REBUILT)
     assert (column(chunk, "data_s") > 0).all()
     assert [event["epoch"] for event in events(chunk, "epoch")] == [1, 2]
+
+
+BY_HAND = """
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD([{"params": [p]} for p in model.parameters()], lr=0.01)
+for step in range(4):
+    optimizer.zero_grad()
+    ((model(torch.randn(16, 4)) - 1) ** 2).mean().backward()
+    optimizer.step()
+"""
+
+
+def test_the_first_forward_is_seen_of_a_model_that_has_an_optimizer(tmp_path: Path) -> None:
+    run_script(BY_HAND, tmp_path)
+    chunk = read(tmp_path)
+    assert column(chunk, "batch_size").tolist() == [16.0] * 4
+    assert (column(chunk, "forward_s") > 0).all()
+
+
+COMPILED = BY_HAND.replace(
+    "optimizer = ",
+    """own = [torch.nn.Sequential.forward.__code__, torch._dynamo.eval_frame.OptimizedModule.__call__.__code__]
+model = torch.compile(model, backend="eager")
+optimizer = """,
+).replace(
+    "for step",
+    """assert own == [torch.nn.Sequential.forward.__code__, torch._dynamo.eval_frame.OptimizedModule.__call__.__code__]
+for step""",
+)
+
+
+def test_what_a_compiler_will_read_is_the_programs_own_before_the_first_step(tmp_path: Path) -> None:
+    run_script(COMPILED.replace("import torch\n", "import torch, torch._dynamo.eval_frame\n"), tmp_path)
+    assert column(read(tmp_path), "batch_size").tolist()[1:] == [16.0] * 3
