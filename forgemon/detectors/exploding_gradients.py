@@ -14,6 +14,7 @@ from forgemon.detectors.blocks import finite_median, finite_minimum
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.facts import Facts
 from forgemon.detectors.norms import measured, norms_of
+from forgemon.detectors.thrown_away import FirstSteps, ThrownAway
 from forgemon.detectors.update_history import UpdateHistory
 
 ROWS = 10
@@ -91,6 +92,7 @@ class ExplodingGradients:
         self._found: Growth | None = None
         self._ratios = UpdateHistory()
         self._facts = Facts(("missing-zero-grad",))
+        self._first_steps = FirstSteps()
 
     def feed(self, chunk: Chunk) -> None:
         self._facts.feed(chunk)
@@ -101,6 +103,7 @@ class ExplodingGradients:
         rows = measured(chunk.steps)
         if not len(rows):
             return
+        self._first_steps.feed(rows)
         rows = rows if self._pending is None else np.concatenate([self._pending, rows])
         count = len(rows) // ROWS
         self._pending = rows[count * ROWS :].copy()
@@ -148,12 +151,43 @@ class ExplodingGradients:
 
     def candidates(self) -> list[Candidate]:
         found = self._found
-        if found is None or len(self._optimizers) > 1 or self._negative:
+        if len(self._optimizers) > 1 or self._negative:
             return []
+        if found is None:
+            thrown = self._first_steps.thrown_away(self._ratios)
+            return [] if thrown is None else [self._thrown_away(thrown)]
         large = self._ratios.highest(found.first_step)
         stands = found is self._growth
         line = found.loss_followed or large > LARGE_UPDATES
         return [self._candidate(found, large, line and stands, stands)]
+
+    def _thrown_away(self, found: ThrownAway) -> Candidate:
+        jump = found.jump
+        led_to_it = self._ratios.highest_before(jump.step) > FAST_UPDATES
+        text = f"At step {jump.step} the gradient norm was {figure(jump.norm)}, {figure(jump.norm / jump.norm_before)} times as much as "
+        text += f"ever before, with a loss of {figure(jump.loss)} after {figure(jump.loss_before)}; step {found.at_step} changed the "
+        text += f"weights by {figure(found.ratio)} of themselves (median over {self._ratios.which}), so that nothing is left of them."
+        evidence: dict[str, float | int | str] = {
+            "gradient_norm": jump.norm,
+            "gradient_norm_before": jump.norm_before,
+            "loss": jump.loss,
+            "loss_before": jump.loss_before,
+            "update_to_weight": found.ratio,
+            "update_step": found.at_step,
+        }
+        return Candidate(
+            symptom="exploding-gradients",
+            cause="learning-rate-too-high" if led_to_it else "no-clipping",
+            level="alarm",
+            first_step=jump.step,
+            last_step=jump.step,
+            summary=text,
+            refute="The same jump with gradients clipped to the norm of the step before."
+            if not led_to_it
+            else "The same jump with a tenth of the learning rate.",
+            evidence=evidence,
+            stands=False,
+        )
 
     def _candidate(self, found: Growth, ratio: float, alarm: bool, stands: bool) -> Candidate:
         text = f"From step {found.first_step} on the gradient norm grew from {figure(found.level)} to {figure(found.peak)}, "

@@ -10,6 +10,7 @@ updates are ordinary (noise in the labels, fine-tuning at the floor) is no fault
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -148,13 +149,14 @@ class LossStuck:
             return False
         return not fell(blocks[1], newest, 2 * NOT_LEARNING)
 
-    def _not_back_from_a_jump(self) -> bool:
-        """Whether the loss jumped and all the steps since have hardly brought it below where it began."""
+    def _back_from_a_jump(self) -> int | None:
+        """From which step on the loss was below where it began, after a jump: none yet is the step to come, None that there was no
+        jump, or that it was back within STEPS."""
         levels, newest = self._levels, self._levels.newest
-        if newest is None or newest.last_step - levels.first_step < STEPS - 1:
-            return False
-        jumped = levels.highest_loss > JUMPED * levels.first_loss > 0
-        return jumped and newest.loss > (1 - 2 * NOT_LEARNING) * levels.untrained
+        if newest is None or not levels.highest_loss > JUMPED * levels.first_loss > 0:
+            return None
+        back = newest.last_step + 1 if levels.learned_from is None else levels.learned_from
+        return back if back - levels.first_step >= STEPS else None
 
     # A loss that never left its first level
 
@@ -164,8 +166,10 @@ class LossStuck:
         full = levels.at_full_rate(until)
         steps = full[-1].last_step - full[0].first_step + 1 if full else 0
         overshot = self._updates.largest(levels.first_step, levels.first_step + EARLY)
-        if overshot is not None and overshot.ratio > OVERSHOT and (self._not_learning() or self._not_back_from_a_jump()):
-            return self._overshot(overshot, newest)
+        if overshot is not None and overshot.ratio > OVERSHOT:
+            back = self._back_from_a_jump()
+            if back is not None or self._not_learning():
+                return self._overshot(overshot, newest, back)
         if steps < STEPS:
             return None
         structure = next((name for name in STRUCTURE if any(seen.stands for seen in self._facts.of(name))), "")
@@ -184,12 +188,16 @@ class LossStuck:
             return self._candidate("loss-stuck", VANISHING, "alarm", levels.first_step, text, self._evidence(), refute, until)
         return self._slow(full, steps, until)
 
-    def _overshot(self, overshot: Sample, newest: Block) -> Candidate:
+    def _overshot(self, overshot: Sample, newest: Block, back: int | None) -> Candidate:
+        """An alarm, even when the loss is back at last: so many steps were lost, and what the jump killed may never come back."""
         text = f"Step {overshot.step} changed the weights by {figure(overshot.ratio)} of themselves (median over "
         text += f"{self._updates.which}), and the loss is no better than untrained since: {figure(self._levels.untrained)} at first, "
         text += f"{figure(newest.loss)} now, {figure(self._levels.highest_loss)} at worst. The learning rate was too high."
         evidence = self._evidence() | {"largest_update_to_weight": overshot.ratio, "largest_update_step": overshot.step}
-        return self._candidate("loss-stuck", RATE_HIGH, "alarm", self._levels.first_step, text, evidence, REFUTES[RATE_HIGH])
+        found = self._candidate(
+            "loss-stuck", RATE_HIGH, "alarm", self._levels.first_step, text, evidence, REFUTES[RATE_HIGH], back
+        )
+        return replace(found, level="alarm")
 
     def _slow(self, full: list[Block], steps: int, until: int) -> Candidate | None:
         ratio, text = self._usual(full), self._stands_text(full)

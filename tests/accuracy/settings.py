@@ -28,20 +28,18 @@ TWISTS: dict[str, tuple[str, ...]] = {
 }
 
 
-LOOKED_AT = ("second", "third")
-"""The halves that were frozen ones before; thresholds may be chosen on them."""
-FROZEN = "fourth"
+LOOKED_AT = ("second", "third", "fourth", "practice")
+"""The halves that were frozen ones before, and one that was drawn for tuning alone; thresholds may be chosen on them."""
+FROZEN = "fifth"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
-PRACTICE = "practice"
-"""Drawn after the frozen half in use, of the same size and for tuning alone: what can go wrong there is as new as in a frozen half."""
-HALVES = ("tuning", *LOOKED_AT, "frozen", PRACTICE)
+HALVES = ("tuning", *LOOKED_AT, "frozen")
 
 
 def all_settings() -> dict[str, list[Setting]]:
     """The healthy settings of each half; none is in two. The faults of a setting are in the half that the setting is in."""
     halves = {"tuning": [s for family in FAMILIES for s in _drawn_of(family, "", PER_FAMILY, set())]}
     drawn_before = {s.name for family in FAMILIES for s in _drawn_of(family, "", 2 * PER_FAMILY, set())}
-    for half in (*LOOKED_AT, FROZEN, PRACTICE):
+    for half in (*LOOKED_AT, FROZEN):
         drawn = [s for family in FAMILIES for s in _drawn_of(family, f"{half} frozen half", PER_FAMILY // 2, drawn_before)]
         halves["frozen" if half == FROZEN else half] = drawn
         drawn_before |= {s.name for s in drawn}

@@ -11,7 +11,7 @@ import pytest
 from forgemon.chunk import Updates
 from forgemon.detectors.candidate import Candidate
 from forgemon.detectors.exploding_gradients import ExplodingGradients
-from tests.detectors.runs import chunk, event, step_rows, update_rows
+from tests.detectors.runs import chunk, event, split, step_rows, update_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -122,3 +122,38 @@ def test_one_that_is_over_says_until_when_it_stood() -> None:
     loss, norm = np.concatenate([loss, noise(200)]), np.concatenate([norm, noise(200)])
     (found,) = judged(loss, norm)
     assert (found.level, found.stands) == ("watch", False) and "It stood until step 400." in found.summary
+
+
+def thrown(loss: float, norm: float, ratio: float, before: float = 0.01) -> list[Candidate]:
+    """The second step's loss and norm, beside ones of 1; the first step's update and the second's."""
+    losses, norms = noise(200, 1, 0.05), noise(200)
+    losses[1], norms[1] = loss, norm
+    updates = update_rows([1, 2, 3], [[1.0]] * 3, [[before], [ratio], [0.02]], ["a.weight"])
+    return judged(losses, norms, updates=(updates,))
+
+
+def test_a_first_step_that_replaces_the_weights() -> None:
+    (found,) = thrown(4000.0, 7e4, 123.0)
+    assert (found.level, found.cause, found.first_step, found.stands) == ("alarm", "no-clipping", 2, False)
+    assert "step 2 changed the weights by 123 of themselves" in found.summary
+    (fast,) = thrown(4000.0, 7e4, 123.0, before=0.7)
+    assert fast.cause == "learning-rate-too-high"
+
+
+@pytest.mark.parametrize(("loss", "norm", "ratio"), [(4000.0, 20.0, 123.0), (3.0, 7e4, 123.0), (4000.0, 7e4, 0.5)])
+def test_a_bad_second_step_that_leaves_the_weights_or_shows_in_one_number_alone(loss: float, norm: float, ratio: float) -> None:
+    assert thrown(loss, norm, ratio) == []
+
+
+def test_first_steps_in_any_split() -> None:
+    losses, norms = noise(200, 1, 0.05), noise(200)
+    losses[1], norms[1] = 4000.0, 7e4
+    updates = update_rows([1, 2, 3], [[1.0]] * 3, [[0.01], [123.0], [0.02]], ["a.weight"])
+    whole = chunk(step_rows(losses, gradient_norm=norms), updates=(updates,))
+    expected = ExplodingGradients()
+    expected.feed(whole)
+    for seed in range(10):
+        detector = ExplodingGradients()
+        for piece in split(whole, seed, 12):
+            detector.feed(piece)
+        assert detector.candidates() == expected.candidates() != []

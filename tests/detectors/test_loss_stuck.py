@@ -186,7 +186,10 @@ def test_a_jump_at_the_start_from_which_the_loss_has_not_come_back() -> None:
     found = judged(run(jump, [0.9, 0.7, *[0.02] * 298]))
     assert found is not None and (found.symptom, found.cause, found.level) == ("loss-stuck", "learning-rate-too-high", "alarm")
     assert "no better than untrained since: 2 at first" in found.summary
-    assert judged(run(np.where(np.arange(300) > 150, 1.5, jump), [0.9, 0.7, *[0.02] * 298])) is None
+    assert judged(run(np.where(np.arange(300) > 100, 1.5, jump), [0.9, 0.7, *[0.02] * 298])) is None
+    late = judged(run(np.where(np.arange(300) >= 200, 1.5, jump), [0.9, 0.7, *[0.02] * 298]))
+    assert late is not None and (late.level, late.stands, late.last_step) == ("alarm", False, 200)
+    assert late.summary.endswith("It stood until step 200.")
     assert judged(run(jump, 0.02)) is None
 
 

@@ -111,7 +111,7 @@ FAULTS: dict[str, tuple[dict[str, str], str, str, int]] = {
         {"setup": "model.append(nn.Softmax(1))"},
         "loss = F",
         "With 3 classes its loss cannot fall below 0.551. The model ends in a softmax (4).",
-        5,
+        3,
     ),
     "val-uses-train-data": (
         {"setup": "val_loader = DataLoader(train_set, batch_size=16)  # no split"},
