@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from .session import Session
 
 FACT = "softmax-before-cross-entropy"
-IN_A_ROW = 3
-"""Calls that are looked at first, one after the other; then at doubling distances."""
+IN_A_ROW, IN_A_ROW_EVALUATED = 3, 5
+"""Calls that are looked at first, one after the other; then at doubling distances. More where nothing is trained: the training loop's
+line is the one to be named."""
 ALL_CALLS, CALLS_A_LOOK = 64, 7
 """The first calls are all counted, later one in so many of those with a graph; odd, for loops with several criteria."""
 ROWS = 64
@@ -66,7 +67,8 @@ class SoftmaxInput(Probe):
         classes = logits.shape[min(1, logits.dim() - 1)] if logits.dim() else 1
         if classes < 2 or logits.dtype not in TOLERANCES or not logits.numel():
             return
-        site.next = site.calls + 1 if site.calls < IN_A_ROW else 2 * site.calls
+        needed = IN_A_ROW if torch.is_grad_enabled() else IN_A_ROW_EVALUATED
+        site.next = site.calls + 1 if site.calls < needed else 2 * site.calls
         node = type(logits.grad_fn).__name__ if logits.grad_fn is not None else None
         step, index = self.session.step_now() + 1, list(self._sites).index(where)
 
@@ -76,7 +78,7 @@ class SoftmaxInput(Probe):
                 self.session.facts.absent(FACT, index)
                 return
             site.in_a_row += 1
-            if site.in_a_row >= IN_A_ROW:
+            if site.in_a_row >= needed:
                 self._say(index, int(classes), node, where, step)
 
         self.session.transfer.submit([_are_probabilities(logits.detach())], deliver)
