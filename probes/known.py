@@ -30,6 +30,8 @@ class Known:
         self.now = Observation()
         self.evaluates_again = False
         "Whether its closure goes over one batch several times a step (LBFGS)."
+        self.accumulates: int | None = None
+        "By how many micro-batches the loop divides its losses, 1 for not at all: as its first step of several shows."
         self.looked_for = False
         "Whether the model of its parameters was looked for."
         self.refresh(optimizer)

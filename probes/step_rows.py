@@ -29,8 +29,6 @@ class StepRows:
         self._parameters = parameters
         self._validation = validation
         self._rows = 0
-        self._accumulates: dict[int, int] = {}
-        "By how many micro-batches the losses of each optimizer are divided, 1 for not at all: as its first step of several shows."
 
     def submit_loss(self, step: int, known: Known, window: Window, step_s: float) -> None:
         """Queue a row with the loss alone, of a step that was not observed otherwise."""
@@ -44,10 +42,10 @@ class StepRows:
         """Send for the numbers of a row; those on a GPU come some steps later."""
         optimizer = known.optimizer()
         rate = NAN if optimizer is None else discover.learning_rate(optimizer)
-        if window.backwards > 1 and window.losses and known.index not in self._accumulates:
+        if window.backwards > 1 and window.losses and known.accumulates is None:
             divides = all(abs(loss.divided_by - window.backwards) < 1e-6 for loss in window.losses)
-            self._accumulates[known.index] = window.backwards if divides else 1
-        row = Row(step, time.time(), known.index, rate, window, now.reuse, numbers, self._accumulates.get(known.index, 1))
+            known.accumulates = window.backwards if divides else 1
+        row = Row(step, time.time(), known.index, rate, window, now.reuse, numbers, known.accumulates or 1)
         gradients = None
         if now.indices and known.columns:
             gradients = known.columns, self._parameters.count, f"gradients-{self._parameters.table}"

@@ -1,4 +1,5 @@
-"""exploding-gradients: the gradient norm grows by orders of magnitude, and the loss or the updates with it."""
+"""exploding-gradients: the gradient norm grows by orders of magnitude, and the loss or the updates with it; or one of the first steps
+throws the weights away."""
 
 from __future__ import annotations
 

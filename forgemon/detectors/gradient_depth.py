@@ -28,7 +28,7 @@ class GradientDepth:
 
     def __init__(self) -> None:
         self.since_step: int | None = None
-        "First step of the rows in a row with that profile, of ROWS and more, while the first layers' gradients stay dead; else None."
+        "First step with that profile, in ROWS rows in a row and more that have it or whose first layers are dead; None without."
         self.last_step = -1
         self.first = self.last = float("nan")
         "Root mean square of the newest row's gradients: of the first third (median) and of the largest matrix."

@@ -15,7 +15,7 @@ MOVED = 0.02
 ERRORS = 3.0
 """Standard errors by which two blocks must differ."""
 MOVED_BLOCKS = 2
-LEARNED = 0.9
+BELOW_START = 0.9
 """Share of its first value below which the loss shows that something was learned: the last bias alone brings less."""
 FULL_RATE = 0.5
 """Share of the highest learning rate seen from which on a step counts: those of a warm-up are meant to be small."""
@@ -34,7 +34,7 @@ class LossLevels:
         self.moved_since: int | None = None
         "First step of the blocks in a row in which the loss was clearly below its first level; the first such stretch counts."
         self.learned_from: int | None = None
-        "First step of the first blocks in a row that were clearly, by LEARNED, below where it all began, jump or no jump."
+        "First step of the first blocks in a row that were clearly, by BELOW_START, below where it all began, jump or no jump."
         self.blocks: list[Block] = []
         self._cut = Blocks()
         self._moved: list[Block] = []
@@ -61,7 +61,7 @@ class LossLevels:
         if len(self.blocks) == MOST_BLOCKS:
             self.blocks, self._every = self.blocks[::2], 2 * self._every
         if self.learned_from is None:
-            self._learned = [*self._learned, block] if block.loss <= LEARNED * self.untrained else []
+            self._learned = [*self._learned, block] if block.loss <= BELOW_START * self.untrained else []
             if len(self._learned) >= MOVED_BLOCKS:
                 self.learned_from = self._learned[0].first_step
         if self.moved_since is None:

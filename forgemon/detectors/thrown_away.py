@@ -17,7 +17,7 @@ from forgemon.detectors.update_history import UpdateHistory
 EARLY = 50
 """Rows that are looked at."""
 NORM_JUMPED = 100.0
-"""Times the highest gradient norm before; the first rows of healthy runs never do this (measured: 0 of 1,300 healthy runs with both)."""
+"""Times the highest gradient norm before. Together with LOSS_JUMPED and REPLACED: 0 of 1,344 healthy runs (measured)."""
 LOSS_JUMPED = 10.0
 """Times the highest loss before."""
 REPLACED = 1.0
