@@ -67,9 +67,9 @@ class Steps:
         if known is None:
             identity = id(optimizer)
             gone = functools.partial(self._session.guard.protected, self._forget, identity)
-            known = Known(self._count, optimizer, self.step, gone)
+            self._count += 1  # first: whatever fails after it, no two optimizers share a number, and with it a table
+            known = Known(self._count - 1, optimizer, self.step, gone)
             self._known[identity] = known
-            self._count += 1
             self.step = max(self.step, known.steps)
             self._session.emit(
                 "optimizer",
