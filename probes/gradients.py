@@ -91,16 +91,14 @@ class ParameterTables:
                 return self._columns[optimizer], False
         if self.table + 1 >= MOST_TABLES:
             return (), False
-        kept = [entry for entry in self._known if entry[0] != optimizer and entry[0] in alive]
-        self._known = [*kept, (optimizer, key)]
-        self._known.sort()
-        self.table += 1
-        self._columns.clear()
+        known = sorted([*(entry for entry in self._known if entry[0] != optimizer and entry[0] in alive), (optimizer, key)])
+        columns: dict[int, tuple[int, ...]] = {}
         start = 0
-        for known_optimizer, known_key in self._known:
-            self._columns[known_optimizer] = tuple(range(start, start + len(known_key)))
+        for known_optimizer, known_key in known:
+            columns[known_optimizer] = tuple(range(start, start + len(known_key)))
             start += len(known_key)
-        self.count = start
+        # At once: a table half begun would fail at every step from now on.
+        self.table, self.count, self._columns, self._known = self.table + 1, start, columns, known
         return self._columns[optimizer], True
 
     @property

@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from forgemon.detectors.blocks import Block, Floats, slope
+from forgemon.detectors.loss_jump import Jump, jump_in
 
 Line = Literal["worse than untrained", "runaway", "worse from the start"]
 
@@ -36,6 +37,7 @@ CONFIRMED_BLOCKS = 2
 CLIMB_BLOCKS = 3
 MOST_SINCE = 40
 MOST_ENDED = 64
+MOST_JUMPS = 64
 START_BLOCKS = 8
 START_RISE = 3.0
 ZIG_ZAG = 0.4
@@ -99,6 +101,8 @@ class Departures:
         self.ended: list[Departure] = []
         "The first MOST_ENDED from the best level of all that have come back."
         self.confirmed: Departure | None = None
+        self.jumps: list[Jump] = []
+        "The newest MOST_JUMPS from one level to another, by which no step drove the loss away."
         self._since_start: Departure | None = None
         self._first_is_lowest = False
         self._quiet_blocks = 0
@@ -125,7 +129,13 @@ class Departures:
         known = self._best_by_rate.get(rate)
         if (known is None or block.loss < known.loss) and (known is not None or len(self._best_by_rate) < 500):
             self._best_by_rate[rate] = block
+        self._look_for_a_jump([*self._previous, block])
         self._previous = [*self._previous, block][-3:]
+
+    def _look_for_a_jump(self, blocks: list[Block]) -> None:
+        jump = jump_in(blocks)
+        if jump is not None and not any(known.step == jump.step for known in self.jumps):
+            self.jumps = [*self.jumps, jump][-MOST_JUMPS:]
 
     def _with_gradients(self, block: Block) -> Block:
         """Most rows may have the loss alone: a block without gradients is taken to have those of the block before it."""

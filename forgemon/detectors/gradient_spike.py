@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from forgemon.chunk import Chunk, Rows
 from forgemon.detectors.blocks import Floats, finite_median
@@ -44,6 +45,10 @@ highest of the window, that one is no tail: then the distance is that from the m
 the highest is asked for as well."""
 ALONE = 0.5
 """Share of the log distance that the norms after it must have come back: a level that changed for good is no spike."""
+SAME_NORM = 0.6
+SAME_LOSS = 1.3
+"""Times. The next batch has about the same gradient and loss: it is no single batch, the data have changed. After spoilt batches that
+the loss followed the next norm was 0.44 of theirs at most, and 0.97 where a curriculum went on to harder data (measured)."""
 LOSS_FOLLOWS = 1.5
 RATE_ROSE = 1.3
 CLIMBED = 0.5
@@ -69,11 +74,13 @@ class Spike:
     follows: bool
     rate_rose: bool
     climbed: bool
+    data_changed: bool
+    "The next row is like it: no single batch, but the first of others."
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The spikes so far. High norms soon after one are its aftermath."""
+    """The spikes so far. High norms soon after one, or after a change of data, are its aftermath."""
 
     count: int = 0
     first_step: int = -1
@@ -82,7 +89,7 @@ class Seen:
     gravest: Spike | None = None
 
     def with_one(self, spike: Spike) -> Seen:
-        if spike.row < self.last_row + AFTER:
+        if spike.data_changed or spike.row < self.last_row + AFTER:
             return replace(self, last_row=spike.row)
         graver = self.gravest is None or (spike.follows, spike.z) > (self.gravest.follows, self.gravest.z)
         first = self.first_step if self.count else spike.step
@@ -191,6 +198,8 @@ def _judge(rows: Rows, logs: Floats, place: int, middle: float, spread: float) -
     )
     rates = before["learning_rate"][np.isfinite(before["learning_rate"])]
     rose = bool(len(rates) and rates[-1] > RATE_ROSE * rates.min())  # the row's own rate came after its gradient
+    climbed = bool(logs[place - 1] - middle > CLIMBED * (logs[place] - middle))
+    same_norm = math.log(SAME_NORM) < logs[place + 1] - logs[place] <= 0
     return Spike(
         row=place,
         step=int(rows["step"][place]),
@@ -202,8 +211,15 @@ def _judge(rows: Rows, logs: Floats, place: int, middle: float, spread: float) -
         loss_after=float(np.median(loss_after)) if len(loss_after) else math.nan,
         follows=follows,
         rate_rose=rose,
-        climbed=bool(logs[place - 1] - middle > CLIMBED * (logs[place] - middle)),
+        climbed=climbed,
+        data_changed=same_norm and not (rose or climbed) and _same(rows["loss"][place : place + 2]),
     )
+
+
+def _same(pair: npt.NDArray[np.float32]) -> bool:
+    """Whether a row's loss, which is from before its update, and that of the next one are about the same."""
+    first, second = pair.tolist()
+    return first > 0 and second > 0 and abs(math.log(second / first)) < math.log(SAME_LOSS)
 
 
 def _losses(rows: Rows) -> Floats:

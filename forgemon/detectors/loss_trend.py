@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from forgemon.chunk import Chunk
-from forgemon.detectors.blocks import Blocks
+from forgemon.detectors.blocks import ROWS, Blocks
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.dead_gradients import DeadGradients
 from forgemon.detectors.departure import Departure, Departures, First
+from forgemon.detectors.loss_jump import WORSE, Jump
 from forgemon.detectors.update_history import Sample, UpdateHistory
 
 WATCH_BLOCKS = 4
@@ -24,12 +25,17 @@ NEAR = 100
 """Steps before a loss left its best level in which the step that drove it away is looked for."""
 WEAK_LINE = "worse from the start"
 """A line that luck alone can draw: never an alarm."""
+FALLEN = 0.98
+"""Of the level that a jump brought, that the median of the blocks since is below when the loss falls."""
 BACK_AT_START = 0.8
 """Share of the first level that a loss with dead gradients has climbed back to."""
 
 REFUTE = (
     "The loss returning to its best level by itself, or the same climb with a tenth of the learning rate from the weights "
     "before it."
+)
+REFUTE_JUMP = (
+    "The loss of the batches from before it, evaluated again now: if it went up as well, it was the weights that changed."
 )
 REFUTE_WATCH = (
     "The same batches evaluated again right after their own step: if their loss falls, the data changed and not the fit."
@@ -152,16 +158,44 @@ class LossTrend:
         return max(math.nan if initial is None else initial.loss, math.nan if first is None else first.loss)
 
     def _watch(self, fair: Departure) -> Candidate:
+        """One statistical line: the climb itself. Where the loss jumped there at once and falls since, the loop learns other data."""
         best = fair.best
+        jump = next((j for j in self._departures.jumps if j.step > best.last_step and j.before < WORSE * best.loss), None)
+        evidence: dict[str, float | int | str] = {
+            "best_loss": best.loss,
+            "best_step": best.last_step,
+            "peak_loss": fair.peak,
+            "blocks": fair.blocks,
+        }
+        if jump is not None:
+            evidence |= {"jump_step": jump.step, "loss_before_jump": jump.before, "loss_after_jump": jump.after}
         return Candidate(
             symptom="loss-climbs",
-            cause="unknown",
-            level="watch",
-            first_step=fair.first_step,
+            cause="unknown" if jump is None else "data-changed",
+            level="watch" if jump is None or not _falls_since(fair, jump) else "info",
+            first_step=fair.first_step if jump is None else jump.step,
             last_step=fair.last_step,
-            summary=f"Since step {fair.first_step} the loss is above its best level: block medians went from "
-            f"{figure(best.loss)} at step {best.last_step} up to {figure(fair.peak)}, at the same learning rate. Harder data "
-            "look like this too.",
-            evidence={"best_loss": best.loss, "best_step": best.last_step, "peak_loss": fair.peak, "blocks": fair.blocks},
-            refute=REFUTE_WATCH,
+            summary=_climb_text(fair) if jump is None else _jump_text(fair, jump),
+            evidence=evidence,
+            refute=REFUTE_WATCH if jump is None else REFUTE_JUMP,
         )
+
+
+def _falls_since(fair: Departure, jump: Jump) -> bool:
+    """Whether no block since has risen above the level of the jump, and they lie below it on the whole."""
+    since = [block.loss for block in fair.since if block.first_step > jump.step]
+    return len(since) > 0 and max(since) <= jump.after and float(np.median(since)) < FALLEN * jump.after
+
+
+def _climb_text(fair: Departure) -> str:
+    best = fair.best
+    return (
+        f"Since step {fair.first_step} the loss is above its best level: block medians went from {figure(best.loss)} at step "
+        f"{best.last_step} up to {figure(fair.peak)}, at the same learning rate. Harder data look like this too."
+    )
+
+
+def _jump_text(fair: Departure, jump: Jump) -> str:
+    text = f"At step {jump.step} the loss went from {figure(jump.before)} to {figure(jump.after)} (medians of {ROWS} rows) from one "
+    text += "row to the next, with ordinary gradients before it: other data or another loss begin there; no step drove it away."
+    return f"{text} It falls since." if _falls_since(fair, jump) else f"{text} It has not fallen since."

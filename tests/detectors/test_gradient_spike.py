@@ -44,6 +44,15 @@ def test_a_loss_that_stays_up_after_it_makes_an_alarm() -> None:
     assert (found.level, found.cause) == ("alarm", "bad-batch")
 
 
+@pytest.mark.parametrize(("next_norm", "next_loss", "alarm"), [(450.0, 3.2, False), (100.0, 3.2, True), (450.0, 9.0, True)])
+def test_a_batch_like_the_next_one_is_no_single_batch(next_norm: float, next_loss: float, alarm: bool) -> None:
+    loss, norm = quiet()
+    norm[300:308] = [500.0, next_norm, 200, 80, 30, 12, 5, 2]
+    loss[300:] += 2
+    loss[300:302] = 3.5, next_loss
+    assert [found.level for found in judged(loss, norm)] == ["alarm"] * alarm
+
+
 def test_it_is_seen_five_rows_later_and_stays_the_same() -> None:
     loss, norm = quiet(320)
     norm[300] = 500.0

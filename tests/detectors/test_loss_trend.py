@@ -58,7 +58,30 @@ def test_dead_gradients_explain_a_loss_back_where_it_began() -> None:
 def test_other_data_from_some_step_on_are_to_watch_only() -> None:
     loss = np.concatenate([learned(), 1.8 * learned(400, 1.0, 3) / 2.3 + 0.2])
     found = judged(loss, np.repeat([0.5, 2.5], 400))
-    assert found is not None and (found.symptom, found.level, found.cause) == ("loss-climbs", "watch", "unknown")
+    assert found is not None and (found.symptom, found.level, found.cause) == ("loss-climbs", "info", "data-changed")
+    assert found.first_step == 401 and "It falls since" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("later", "cause"),
+    [
+        (np.full(400, 1.2), "data-changed"),  # nothing is learned of the new data
+        (0.1 + 1.1 * np.minimum(np.arange(400) / 12, 1), "unknown"),  # a climb over twelve rows
+        (np.where(np.arange(400) < 150, 1.2, 1.6), "data-changed"),  # and it rises once more
+    ],
+)
+def test_what_does_not_fall_after_a_jump_is_to_watch(later: Curve, cause: str) -> None:
+    noise = np.exp(np.random.default_rng(2).normal(0, 0.02, 400))
+    found = judged(np.concatenate([learned(), later * noise]), np.repeat([0.5, 1.0], 400))
+    assert found is not None and (found.symptom, found.level, found.cause) == ("loss-climbs", "watch", cause)
+
+
+def test_gradients_that_grew_before_a_jump_speak_against_the_data() -> None:
+    loss = np.concatenate([learned(), 1.8 * learned(400, 1.0, 3) / 2.3 + 0.2])
+    norm = np.repeat([0.5, 2.5], 400)
+    norm[397:400] = 2.0
+    found = judged(loss, norm)
+    assert found is not None and (found.level, found.cause) == ("watch", "unknown")
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -68,7 +91,7 @@ def test_other_labels_make_the_loss_jump_far_above_untrained_and_fall_again(seed
     norm = np.repeat([0.2, 4.0], [400, 500])
     for rows in range(50, 501, 50):  # as it stands after each of these rows
         found = judged(np.concatenate([learned(), (relearnt * noise)[:rows]]), norm[: 400 + rows])
-        assert found is None or found.level == "watch"
+        assert found is None or found.level != "alarm"
 
 
 def test_classes_in_sorted_order_make_jumps_and_no_alarm() -> None:
