@@ -85,7 +85,7 @@ class LoopNote:
         elif best.lost is not None:
             said += f"; {best.lost} held that state and was overwritten or deleted."
         else:
-            said += f"; no file holds that state{' although checkpoints were saved' * bool(self._evaluations.checkpoints())}."
+            said += "; no file is known to hold that state." if self._evaluations.checkpoints() else "; no checkpoint was seen."
         facts: Facts = {"metric": best.metric, "value": best.value, "step": best.step, "path": best.path}
         return NoteAnswer("best_checkpoint", "best checkpoint", said, facts)
 

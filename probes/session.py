@@ -199,6 +199,7 @@ class Session:
             self._one_after_the_other(
                 self._take_out,
                 lambda: self.probes.tell("exiting"),
+                self.say_signals,
                 lambda: self.emit("detached", reason=reason),
                 lambda: self.writer.stop(timeout_s=0.0),
                 forget_modules,
@@ -231,6 +232,7 @@ class Session:
             self.loop.flush_evaluations,
             lambda: self.transfer.finish(timeout_s=0.5),
             lambda: self.probes.tell("exiting"),
+            self.say_signals,
             lambda: self.emit("exiting"),
             self.writer.stop,
         )

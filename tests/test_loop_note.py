@@ -120,7 +120,7 @@ def test_a_run_attached_to_in_the_middle() -> None:
     passes = evaluations([1.0, 0.9], [1.1, 1.0])
     found = said(chunk(rows, [attached, *({**e, "step": e["step"] + 5000} for e in passes)], machine_events=[ended()]))
     assert found["best_checkpoint"] == (
-        "Best cross_entropy: 0.9 at step 5200 of those seen since it was attached to; no file holds that state."
+        "Best cross_entropy: 0.9 at step 5200 of those seen since it was attached to; no checkpoint was seen."
     )
     assert found["curves"].startswith("Since it was attached to (step 5001) the training loss went from")
     assert found["first_failure"].endswith("in what could be seen. What came before it was attached to is not visible.")

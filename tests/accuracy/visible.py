@@ -85,14 +85,15 @@ def _overfits(log: Chunk) -> int | None:
 
 
 def _overwritten(log: Chunk) -> int | None:
-    """The first save, after the best pass of all, of weights whose own pass was 5 % worse."""
+    """The first save, after the best pass of all, of weights whose own pass was 5 % worse, and from which on all saved were."""
     saves = [int(event["step"]) for event in log.events if event["kind"] == "checkpoint"]
     passes = [(int(event["step"]), number(event, "value")) for event in _evaluations(log)]
-    if not passes:
+    if not passes or not saves:
         return None
     best_step, best = min(passes, key=lambda p: p[1])
-    worse = [step for step, value in passes if step > best_step and value > 1.05 * best]
-    return next((save for save in saves if worse and save >= worse[0]), None)
+    held = [next((value for step, value in reversed(passes) if step <= save), best) for save in saves]
+    worse_since = next((i for i in range(len(saves), 0, -1) if not held[i - 1] > 1.05 * best), 0)
+    return next((save for save in saves[worse_since:] if save > best_step), None)
 
 
 def _saved(log: Chunk) -> int | None:

@@ -48,6 +48,12 @@ for epoch in range(6):
 """
 
 
+def test_a_save_after_the_last_step_is_a_signal_too(tmp_path: Path) -> None:
+    run_script(COMMON + 'train()\ntorch.save(model.state_dict(), "model.pt")', tmp_path)
+    said = [event["signals"]["checkpoints"] for event in events(read(tmp_path), "signals")]
+    assert said[0] == "not visible" and said[-1] == "seen"
+
+
 def test_a_worse_state_replaced_the_best(tmp_path: Path) -> None:
     saved, facts = checkpoint_facts(tmp_path, LAST_ONLY)
     assert [e["overwrites"] for e in saved] == [None, 3, 6, 9, 12, 15]
