@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from forgemon.chunk import Chunk, Event, Gradients, ParameterTable, Rows, Updates
+from forgemon.detectors.candidate import Candidate, Detector
 from probes.record import (
     METRIC_COLUMNS,
     STEP_COLUMNS,
@@ -160,3 +161,20 @@ def split(whole: Chunk, seed: int, pieces: int) -> list[Chunk]:
         )
         for i in range(pieces)
     ]
+
+
+def candidates_of_any_split(
+    detector: Callable[[], Detector], whole: Chunk, pieces: int = 15, seeds: int = 5
+) -> list[Candidate]:
+    """What the run shows as a whole, which is what it shows in pieces, looked at after each of them or at the end alone."""
+    one = detector()
+    one.feed(whole)
+    expected = one.candidates()
+    for seed in range(seeds):
+        other = detector()
+        for piece in split(whole, seed, pieces):
+            other.feed(piece)
+            if seed % 2:
+                other.candidates()
+        assert other.candidates() == expected
+    return expected

@@ -10,7 +10,7 @@ import pytest
 
 from forgemon.detectors.candidate import Candidate
 from forgemon.detectors.loss_trend import LossTrend
-from tests.detectors.runs import Values, chunk, gradient_rows, step_rows
+from tests.detectors.runs import Values, candidates_of_any_split, chunk, gradient_rows, step_rows
 
 Curve = npt.NDArray[Any]
 
@@ -144,3 +144,9 @@ def test_silent_with_two_optimizers_and_for_losses_below_zero() -> None:
     loss = np.concatenate([learned(), swing])
     assert judged(loss, np.repeat([0.5, 8.0], 400), optimizer=np.arange(800) % 2) is None
     assert judged(loss - 3, np.repeat([0.5, 8.0], 400)) is None
+
+
+def test_any_split_sees_the_same_jump() -> None:
+    loss = np.concatenate([learned(), 1.8 * learned(400, 1.0, 3) / 2.3 + 0.2])
+    (found,) = candidates_of_any_split(LossTrend, chunk(step_rows(loss, gradient_norm=np.repeat([0.5, 2.5], 400))))
+    assert found.cause == "data-changed"

@@ -11,7 +11,7 @@ import pytest
 from forgemon.chunk import Event
 from forgemon.detectors.candidate import Candidate
 from forgemon.detectors.memory_growing import MemoryGrowing
-from tests.detectors.runs import START, Values, chunk, event, machine_rows, memory_rows, split, step_rows
+from tests.detectors.runs import START, Values, candidates_of_any_split, chunk, event, machine_rows, memory_rows, step_rows
 
 GB = 1e9
 SECONDS = np.arange(600.0)
@@ -100,11 +100,4 @@ def test_any_split_and_a_long_run_see_the_same() -> None:
     times = (START + np.arange(5000.0)).tolist()
     rows = machine_rows(times, process_rss_bytes=noisy(2 * GB + 5 * GB * np.arange(5000) / 5000))
     whole = chunk(step_rows([1.0] * 5000), epochs(100, 200), machine=rows)
-    one = MemoryGrowing()
-    one.feed(whole)
-    assert len(one.candidates()) == 1
-    for seed in range(3):
-        other = MemoryGrowing()
-        for piece in split(whole, seed, 25):
-            other.feed(piece)
-        assert other.candidates() == one.candidates()
+    assert len(candidates_of_any_split(MemoryGrowing, whole, pieces=25)) == 1
