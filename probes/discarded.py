@@ -98,48 +98,11 @@ class GradientsDiscarded(Probe):
         window.renew(whole=True)
 
     def _judge(self, known: Known, window: Window, at_step: list[torch.Tensor]) -> None:
-        if not window.absent:
+        if window.absent:
+            _Step(self.session, known, window, at_step, self._line(window)).ask()
+        else:
             window.in_a_row = 0
             self.session.facts.absent(FACT, known.index)
-            return
-        where = self._line(window)
-        optimizer, step, made = type(known.optimizer()).__name__, known.steps, len(window.norms)
-
-        def deliver(norms: list[float]) -> None:
-            used, unused = norms[made:], norms[:made]
-            if any(used) or (made and not any(unused)):
-                window.in_a_row = 0
-                self.session.facts.absent(FACT, known.index)
-                return
-            window.in_a_row += 1
-            if window.in_a_row >= IN_A_ROW:
-                self.session.facts.seen(
-                    FACT,
-                    known.index,
-                    where=where,
-                    at_step=step,
-                    optimizer=optimizer,
-                    parameters=len(known.parameters),
-                    gradient_norm_discarded=max(unused, default=None),
-                )
-
-        def look_at_some(norms: list[float]) -> None:
-            if any(norms):
-                deliver([*[1.0] * made, *norms])
-            else:
-                submit([*window_norms, *at_step])
-
-        def submit(numbers: list[torch.Tensor]) -> None:
-            if numbers:
-                self.session.transfer.submit(numbers, deliver)
-            else:
-                deliver([])
-
-        window_norms = window.norms
-        if len(at_step) > MARKED:
-            self.session.transfer.submit(at_step[:MARKED], look_at_some)
-        else:
-            submit([*window_norms, *at_step])
 
     def _line(self, window: Window) -> Line | None:
         """What clears the gradients: the call that was seen, else the line by hand, else that of the step."""
@@ -148,3 +111,52 @@ class GradientsDiscarded(Probe):
         if not window.asked_code:
             window.asked_code, window.by_hand = True, cleared_by_hand(self.session.lines.frames(MOST_FRAMES))
         return window.by_hand or self.session.user_line()
+
+
+class _Step:
+    """A step that may have found nothing of what backward() had made; the norms that say so arrive later."""
+
+    def __init__(self, session: Session, known: Known, window: Window, at_step: list[torch.Tensor], where: Line | None) -> None:
+        self._session, self._window, self._key, self._where = session, window, known.index, where
+        self._optimizer, self._step, self._parameters = type(known.optimizer()).__name__, known.steps, len(known.parameters)
+        self._made, self._at_step = window.norms, at_step
+
+    def ask(self) -> None:
+        """For some of the norms first, which are not zero as a rule."""
+        if len(self._at_step) > MARKED:
+            self._session.transfer.submit(self._at_step[:MARKED], self._some)
+        else:
+            self._ask_for_all()
+
+    def _some(self, used: list[float]) -> None:
+        if any(used):
+            self._has_used()
+        else:
+            self._ask_for_all()
+
+    def _ask_for_all(self) -> None:
+        if self._made or self._at_step:
+            self._session.transfer.submit([*self._made, *self._at_step], self._all)
+        else:
+            self._all([])
+
+    def _all(self, norms: list[float]) -> None:
+        unused, used = norms[: len(self._made)], norms[len(self._made) :]
+        if any(used) or (unused and not any(unused)):
+            self._has_used()
+            return
+        self._window.in_a_row += 1
+        if self._window.in_a_row >= IN_A_ROW:
+            self._session.facts.seen(
+                FACT,
+                self._key,
+                where=self._where,
+                at_step=self._step,
+                optimizer=self._optimizer,
+                parameters=self._parameters,
+                gradient_norm_discarded=max(unused, default=None),
+            )
+
+    def _has_used(self) -> None:
+        self._window.in_a_row = 0
+        self._session.facts.absent(FACT, self._key)
