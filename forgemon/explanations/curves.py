@@ -53,7 +53,8 @@ CURVES: Mapping[str, Explanation] = {
     "loss-climbs": Explanation(
         "Medians of blocks of the loss against its best block, beyond the spread of both; confirmed by a gradient norm that grew with "
         "it, or by gradients that died.",
-        "An alarm with the second line of evidence; a watch without: the data may have changed.",
+        "An alarm with the second line of evidence, a watch without. Where it jumped from one step to the next, with ordinary gradients "
+        "before, the data have changed: a watch, and an info once the loss falls again.",
         "Warm restarts, a curriculum that gets harder, and runs with several optimizers.",
         """
 - schedule = ExponentialLR(optimizer, gamma=1.1)
