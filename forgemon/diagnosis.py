@@ -32,6 +32,8 @@ class Absorption:
     "Symptoms beside which it takes nothing."
     rises: bool = False
     "Whether it becomes as grave as what follows from it, and stays what is said."
+    caused_by: frozenset[str] = frozenset()
+    "The causes that what it takes must have; any where there are none here."
 
 
 OVERSHOOT = frozenset(
@@ -46,6 +48,14 @@ OF_ITS_OWN = frozenset({"nonfinite-input"})
 """Causes that no fault of the loop's order brings about."""
 
 ABSORPTIONS: tuple[Absorption, ...] = (
+    # What one model of several puts out after a step on gradients that were not finite is the other's input.
+    Absorption(
+        "gradient-nonfinite",
+        frozenset({"loss-nonfinite"}),
+        whatever_cause=True,
+        steps_before=1,
+        caused_by=frozenset({"nonfinite-input"}),
+    ),
     Absorption(
         "missing-zero-grad",
         frozenset(
@@ -79,8 +89,15 @@ ABSORPTIONS: tuple[Absorption, ...] = (
     Absorption("optimizer-mismatch", frozenset({"loss-stuck", "val-at-chance"})),
     Absorption("frozen-parameters", frozenset({"loss-stuck", "vanishing-gradients", "weights-growing"})),
     Absorption("clip-scaled-gradients", frozenset({"loss-stuck"})),
-    Absorption("clip-before-backward", frozenset({"exploding-gradients", "gradient-spike"})),
-    Absorption("clip-after-step", frozenset({"exploding-gradients", "gradient-spike"})),
+    # Gradients that the clip was to hold back.
+    *(
+        rule
+        for clip in ("clip-before-backward", "clip-after-step")
+        for rule in (
+            Absorption(clip, OVERSHOOT),
+            Absorption(clip, frozenset({"vanishing-gradients", "loss-stuck"}), caused_by=frozenset({"learning-rate-too-high"})),
+        )
+    ),
     Absorption("accumulation-not-scaled", OVERSHOOT | {"loss-stuck", "vanishing-gradients"}),
     Absorption("softmax-before-cross-entropy", frozenset({"loss-stuck", "vanishing-gradients"})),
     Absorption("eval-in-train-mode", frozenset({"val-at-chance"})),
@@ -168,7 +185,7 @@ def _belongs(root: Candidate, other: Candidate, rule: Absorption) -> bool:
     # A curve's own verdict on the rate, or none at all, gives way; another cause that is known stays beside it.
     same_cause = root.cause == other.cause or UNKNOWN in (root.cause, other.cause) or other.cause == root.symptom
     same_cause = same_cause or (root.cause == root.symptom and other.cause not in OF_ITS_OWN)
-    same_cause = same_cause or rule.whatever_cause
+    same_cause = (same_cause or rule.whatever_cause) and (not rule.caused_by or other.cause in rule.caused_by)
     after = other.last_step >= root.first_step and (root.stands or other.first_step <= root.last_step + SLACK_STEPS)
     return (
         same_cause

@@ -140,6 +140,24 @@ def test_a_bad_batch_is_no_consequence_of_the_loop() -> None:
     assert len(compose([bad, candidate("accumulation-not-scaled", "accumulation-not-scaled")])) == 2
 
 
+def test_what_one_model_puts_out_once_its_gradients_were_not_finite_is_the_input_of_the_other() -> None:
+    order = candidate("missing-zero-grad", "missing-zero-grad", 2, 400)
+    gradients = candidate("gradient-nonfinite", "learning-rate-too-high", 58, 400)
+    of_its_own = candidate("loss-nonfinite", "nonfinite-input", 58, 400)
+    after = dataclasses.replace(of_its_own, first_step=59)
+    assert [c.symptom for c in compose([order, gradients, after])] == ["missing-zero-grad"]
+    assert sorted(c.symptom for c in compose([order, gradients, of_its_own])) == ["loss-nonfinite", "missing-zero-grad"]
+
+
+@pytest.mark.parametrize("root", ["clip-before-backward", "clip-after-step"])
+def test_steps_too_large_follow_from_a_clip_that_held_nothing_back(root: str) -> None:
+    clip, climbs = candidate(root, root, 3, 258), candidate("loss-climbs", "learning-rate-too-high", 151, 400)
+    died = candidate("vanishing-gradients", "learning-rate-too-high", 166, 400)
+    assert [c.symptom for c in compose([clip, climbs, died])] == [root]
+    slow = candidate("vanishing-gradients", "vanishing-gradients", 166, 400)
+    assert sorted(c.symptom for c in compose([clip, slow])) == sorted([root, "vanishing-gradients"])
+
+
 def test_what_is_only_worth_knowing_takes_nothing() -> None:
     frozen = candidate("frozen-parameters", "frozen-parameters", level="info")
     assert len(compose([frozen, candidate("loss-stuck", "unknown", 50, 900)])) == 2
