@@ -25,6 +25,9 @@ NEAR = 100
 """Steps before a loss left its best level in which the step that drove it away is looked for."""
 WEAK_LINE = "worse from the start"
 """A line that luck alone can draw: never an alarm."""
+GUESS = 0.9
+"""Of the loss before anything was learned: below it the loop knows something of the new data. Labels that are mixed up from some step
+on end at the level of a guess."""
 FALLEN = 0.98
 """Of the level that a jump brought, that the median of the blocks since is below when the loss falls."""
 BACK_AT_START = 0.8
@@ -172,13 +175,28 @@ class LossTrend:
         return Candidate(
             symptom="loss-climbs",
             cause="unknown" if jump is None else "data-changed",
-            level="watch" if jump is None or not _falls_since(fair, jump) else "info",
+            level="watch" if jump is None or not self._learns_on(fair, jump) else "info",
             first_step=fair.first_step if jump is None else jump.step,
             last_step=fair.last_step,
-            summary=_climb_text(fair) if jump is None else _jump_text(fair, jump),
+            summary=_climb_text(fair) if jump is None else self._jump_text(fair, jump),
             evidence=evidence,
             refute=REFUTE_WATCH if jump is None else REFUTE_JUMP,
         )
+
+    def _learns_on(self, fair: Departure, jump: Jump) -> bool:
+        """Whether what the loop knows is still worth something: the loss falls, and lies below that of a guess."""
+        return _falls_since(fair, jump) and fair.since[-1].loss < GUESS * self._untrained()
+
+    def _jump_text(self, fair: Departure, jump: Jump) -> str:
+        text = f"At step {jump.step} the loss went from {figure(jump.before)} to {figure(jump.after)} (medians of {ROWS} rows) from one "
+        text += (
+            "row to the next, with ordinary gradients before it: other data or another loss begin there; no step drove it away."
+        )
+        if not _falls_since(fair, jump):
+            return f"{text} It has not fallen since."
+        if not self._learns_on(fair, jump):
+            return f"{text} It falls since, but is no lower than before anything was learned ({figure(self._untrained())})."
+        return f"{text} It falls since."
 
 
 def _falls_since(fair: Departure, jump: Jump) -> bool:
@@ -193,9 +211,3 @@ def _climb_text(fair: Departure) -> str:
         f"Since step {fair.first_step} the loss is above its best level: block medians went from {figure(best.loss)} at step "
         f"{best.last_step} up to {figure(fair.peak)}, at the same learning rate. Harder data look like this too."
     )
-
-
-def _jump_text(fair: Departure, jump: Jump) -> str:
-    text = f"At step {jump.step} the loss went from {figure(jump.before)} to {figure(jump.after)} (medians of {ROWS} rows) from one "
-    text += "row to the next, with ordinary gradients before it: other data or another loss begin there; no step drove it away."
-    return f"{text} It falls since." if _falls_since(fair, jump) else f"{text} It has not fallen since."

@@ -54,7 +54,7 @@ CURVES: Mapping[str, Explanation] = {
         "Medians of blocks of the loss against its best block, beyond the spread of both; confirmed by a gradient norm that grew with "
         "it, or by gradients that died.",
         "An alarm with the second line of evidence, a watch without. Where it jumped from one step to the next, with ordinary gradients "
-        "before, the data have changed: a watch, and an info once the loss falls again.",
+        "before, the data have changed: a watch, and an info once it falls and is below the loss of a guess.",
         "Warm restarts, a curriculum that gets harder, and runs with several optimizers.",
         """
 - schedule = ExponentialLR(optimizer, gamma=1.1)

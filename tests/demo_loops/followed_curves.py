@@ -60,9 +60,9 @@ CURVES: tuple[Followed, ...] = (
     ),
     Followed(
         "loss_climbs",
-        "Compare the data before and after that step; then try a lower learning rate from the best checkpoint.",
+        "Look at what the loader delivers from that step on: another task, order or difficulty.",
         ((", mixed_up=epoch > 10", ""),),
-        way="the data compared and put right",
+        way="the data looked at and put right",
     ),
     Followed(
         "overfits",

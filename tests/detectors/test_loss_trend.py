@@ -68,6 +68,7 @@ def test_other_data_from_some_step_on_are_to_watch_only() -> None:
         (np.full(400, 1.2), "data-changed"),  # nothing is learned of the new data
         (0.1 + 1.1 * np.minimum(np.arange(400) / 12, 1), "unknown"),  # a climb over twelve rows
         (np.where(np.arange(400) < 150, 1.2, 1.6), "data-changed"),  # and it rises once more
+        (2.3 + 1.5 * np.exp(-np.arange(400) / 30), "data-changed"),  # labels that are mixed up: back to a guess, from above
     ],
 )
 def test_what_does_not_fall_after_a_jump_is_to_watch(later: Curve, cause: str) -> None:
