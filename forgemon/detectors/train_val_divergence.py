@@ -127,7 +127,7 @@ def _candidate(metric: str, curve: _Curve, since: list[_Pass], recent: float, le
     assert best is not None
     last = since[-1]
     trains = [p.train_loss for p in since if math.isfinite(p.train_loss)]
-    train = f" while the training loss fell from {figure(trains[0])} to {figure(trains[-1])}" if len(trains) > 1 else ""
+    train = f" while the training loss went from {figure(trains[0])} to {figure(trains[-1])}" if len(trains) > 1 else ""
     saved = f"that state is saved in {curve.checkpoint}" if curve.checkpoint else "no checkpoint of that state was seen"
     if curve.is_lost:
         saved = f"that state was saved in {curve.checkpoint}, which was overwritten or deleted since"
@@ -182,8 +182,11 @@ def _streak_above(later: Floats, level: float) -> int:
 
 
 def _train_falls(train: Floats) -> bool | None:
-    """Whether the training loss went on falling; None when it is not visible."""
+    """Whether the training loss went on falling; None when it is not visible, or too little of it that lies lower."""
     seen = train[np.isfinite(train)]
-    if len(seen) < LATER + 1:
+    if len(seen) < 2:
         return None
-    return slope(seen) < 0 and float(np.median(seen[-LATER:])) < float(seen[0]) - 0.02 * abs(float(seen[0]))
+    lower = float(np.median(seen[1:][-LATER:])) < float(seen[0]) - 0.02 * abs(float(seen[0]))
+    if len(seen) < LATER + 1:
+        return None if lower else False
+    return slope(seen) < 0 and lower

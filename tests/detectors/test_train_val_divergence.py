@@ -53,6 +53,15 @@ def test_training_that_stopped_falling_is_another_fault() -> None:
     assert judged(VALIDATION, np.concatenate([TRAIN[:6], np.linspace(0.7, 3, 14)])) is None
 
 
+def test_of_a_training_loss_that_rose_two_values_are_enough() -> None:
+    seen = np.full(len(TRAIN), np.nan)
+    seen[5], seen[16] = 0.17, 1.09
+    assert judged(VALIDATION, seen) is None
+    seen[16] = 0.1
+    found = judged(VALIDATION, seen)
+    assert found is not None and found.level == "watch" and "went from 0.17 to 0.1" in found.summary
+
+
 @pytest.mark.parametrize("count", range(1, 9))
 def test_silent_before_there_are_enough_evaluations(count: int) -> None:
     assert judged(VALIDATION[:count], TRAIN[:count]) is None
