@@ -240,7 +240,8 @@ def runs(draw: st.DrawFn) -> Chunk:
         batch_size=32,
     )
     rows["time"] += np.where(chance.random(count) < 0.01, 50.0, 0.0)
-    table = np.repeat(norm[:, None], 3, axis=1) * (np.arange(count)[:, None] < draw(st.integers(0, 500)))
+    alive = np.arange(count)[:, None] < draw(st.integers(0, 500))
+    table = np.where(alive, np.repeat(norm[:, None], 3, axis=1), 0.0)
     gradients = [gradient_rows(rows["step"].tolist(), table.tolist(), ["a.weight", "a.bias", "b.weight"])] if count else []
     events: list[Event] = [event("signals", 0, signals={"loss": "seen"})] if draw(st.booleans()) else []
     values = draw(st.lists(st.floats(0.1, 3) | st.just(NAN), max_size=30))
