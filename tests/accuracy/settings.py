@@ -28,9 +28,9 @@ TWISTS: dict[str, tuple[str, ...]] = {
 }
 
 
-LOOKED_AT = ("second", "third", "fourth", "practice", "fifth")
+LOOKED_AT = ("second", "third", "fourth", "practice", "fifth", "sixth")
 """The halves that were frozen ones before, and one that was drawn for tuning alone; thresholds may be chosen on them."""
-FROZEN = "sixth"
+FROZEN = "seventh"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
 HALVES = ("tuning", *LOOKED_AT, "frozen")
 
