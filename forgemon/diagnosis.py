@@ -104,6 +104,7 @@ ABSORPTIONS: tuple[Absorption, ...] = (
     Absorption("val-at-chance", frozenset({"train-val-divergence"}), precursors=True, whatever_cause=True),
     Absorption("train-in-eval-mode", frozenset({"loss-climbs"})),
     Absorption("loss-graph-retained", frozenset({"memory-growing"}), precursors=True),
+    Absorption("shm-too-small", frozenset({"ended"}), rises=True, caused_by=frozenset({"shm-too-small"})),
     Absorption("vanishing-gradients", frozenset({"loss-stuck"})),
     Absorption(
         "loss-stuck",

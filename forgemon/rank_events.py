@@ -7,6 +7,7 @@ import os
 import re
 from typing import Any
 
+from forgemon.exceptions import exception_line
 from probes.record import rank_directory
 
 READ_BYTES = 1 << 20
@@ -85,9 +86,7 @@ class RankEvents:
 
 def last_line(event: dict[str, Any]) -> str:
     """`ValueError: bad batch`, as the last line of a traceback, on one line."""
-    kind, message = str(event.get("type") or "exception"), str(event.get("message") or "").strip()
-    first = message.splitlines()[0] if message else ""
-    return f"{kind}: {first}"[:500] if first else kind[:500]
+    return exception_line(str(event.get("type") or "exception"), str(event.get("message") or ""))[:500]
 
 
 def ranks_in(run: str) -> list[int]:

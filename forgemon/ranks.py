@@ -10,6 +10,7 @@ from forgemon.chunk import Chunk
 from forgemon.detectors.candidate import Candidate
 from forgemon.detectors.ranks_diverged import RanksDiverged
 from forgemon.detectors.straggler import Straggler
+from forgemon.journal import whole
 from forgemon.reader import RunReader, read_all
 
 MOST_RANKS = 64
@@ -17,7 +18,7 @@ MOST_RANKS = 64
 
 
 class Ranks:
-    """Only `forgemon check` pays for this: each rank is read once more for two rows of the symptom table."""
+    """Each rank is read once more for two rows of the symptom table; a run of one rank costs nothing."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
@@ -27,6 +28,8 @@ class Ranks:
 
     def feed(self, chunk: Chunk, first: RunReader) -> None:
         """The next chunk of rank 0, whose reader this is; the others are read as far."""
+        if whole(first.info, "world_size") == 1:
+            return
         self._take(first.rank, chunk)
         self._find(first)
         for rank, reader in self._readers.items():
@@ -37,6 +40,14 @@ class Ranks:
         self._find(first)
         for rank, reader in self._readers.items():
             read_all(reader, lambda chunk, rank=rank: self._take(rank, chunk))  # type: ignore[misc]
+
+    def read_more(self, first: RunReader) -> bool:
+        """Of each other rank the next chunk, for who must not wait for all; whether there was any."""
+        self._find(first)
+        chunks = [(rank, reader.read()) for rank, reader in self._readers.items()]
+        for rank, chunk in chunks:
+            self._take(rank, chunk)
+        return any(not chunk.empty for _, chunk in chunks)
 
     def candidates(self, info: Mapping[str, Any]) -> list[Candidate]:
         if not self._readers:

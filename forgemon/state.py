@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from forgemon.chunk import Event
+from forgemon.exceptions import exception_line
 from forgemon.journal import number, text, texts
 from forgemon.snapshot import Mode, State
 
@@ -69,7 +70,7 @@ class RunState:
         if self._ended is not None and self._ended["time"] >= attached:
             return (*_ended(self._ended, self._exception), ())
         if self._exception is not None:
-            return "exception", exception_line(self._exception), ()
+            return "exception", _exception(self._exception), ()
         if self._detached is not None:
             return "detached", text(self._detached, "reason"), ()
         if self._exiting is not None:
@@ -119,11 +120,8 @@ class ModeBadge:
         return self._mode
 
 
-def exception_line(event: Event) -> str:
-    """`ValueError: bad batch`, on one line."""
-    lines = (text(event, "message").strip() or "".join(texts(event, "traceback")[-1:]).strip()).splitlines()
-    kind = text(event, "type")
-    return ": ".join(part for part in (kind, lines[0] if lines else "") if part) or "an exception"
+def _exception(event: Event) -> str:
+    return exception_line(text(event, "type"), text(event, "message"), texts(event, "traceback"))
 
 
 def stack_lines(event: Event) -> tuple[str, ...]:
@@ -144,7 +142,7 @@ def _ended(event: Event, exception: Event | None) -> tuple[State, str]:
     state = ENDS.get(text(event, "how"), "exited")
     detail = text(event, "message")
     if not detail and state == "exception" and exception is not None:
-        detail = exception_line(exception)
+        detail = _exception(exception)
     if not detail and state == "killed":
         detail = text(event, "signal")
     code = number(event, "exit_code")

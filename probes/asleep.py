@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from .known import Known
     from .schedule import Plan
 
 MOST_OTHERS = 50
@@ -35,54 +36,66 @@ class Asleep:
     """One stretch of steps not looked at after the other."""
 
     def __init__(self) -> None:
-        self.left = 0
-        "Steps of the main optimizer until we wake."
-        self.slept = 0
-        "Steps of all optimizers in this stretch."
-        self.others = 0
-        "Steps of other optimizers since the main one's."
+        self.main: Any = self
+        "The optimizer (a Known) whose steps are slept through; while awake this object, which is none."
+        self.until = 0
+        "Its step after which we wake."
         self.then_loss_only = False
         self.spent_s = 0.0
         "Seconds that sleeping steps have cost so far: an estimate from `step_s`."
         self.step_s = 0.0
         "What torch's call of our two hooks costs a step."
+        self._began_at = 0
+        self._others = self._others_in_a_row = 0
+        "Steps of other optimizers in this stretch, and since the main one's newest step."
+        self._main_at = 0
+        "The main one's step when another stepped last."
 
-    def begin(self, plan: Plan) -> None:
-        self.left = plan.asleep
+    def begin(self, plan: Plan, main: Known) -> None:
+        self.main, self._began_at, self.until = main, main.steps, main.steps + plan.asleep
         self.then_loss_only = plan.loss_only
-        self.slept = self.others = 0
+        self._others = self._others_in_a_row = 0
 
-    def step(self, is_main: bool) -> None:
-        """A step ended. Those of other optimizers end the sleep only when there are many in a row: the main one rests."""
-        self.slept += 1
-        if is_main:
-            self.left -= 1
-            self.others = 0
-        else:
-            self.others += 1
-            if self.others >= MOST_OTHERS:
-                self.left = 0
+    def other_stepped(self) -> bool:
+        """Whether so many steps of other optimizers came in a row that the main one rests: then they end the sleep."""
+        self._others += 1
+        self._others_in_a_row = self._others_in_a_row + 1 if self._main_at == self.main.steps else 1
+        self._main_at = self.main.steps
+        return self._others_in_a_row >= MOST_OTHERS
+
+    def account(self) -> None:
+        """Add up what this stretch has cost so far."""
+        if self.main is not self:
+            self.spent_s += self.step_s * (self.main.steps - self._began_at + self._others)
+            self._began_at, self._others = self.main.steps, 0
 
     def wakes(self) -> None:
-        self.spent_s += self.step_s * self.slept
-        self.slept = 0
+        self.account()
+        self.main = self
 
     def calibrate(self, calls: int = 2000) -> None:
         """Measure the two hooks' cost with functions of their kind and size."""
         clock = time.perf_counter
-        known = {id(self): self}
-        is_asleep = True
+        one = _Stepping()
+        known, asleep = {id(self): one}, 0
 
         def hook(optimizer: object, args: object, kwargs: object) -> None:
-            if is_asleep:
-                known[id(optimizer)].step(True)
+            found = known.get(id(optimizer))
+            if found is one and found.mode == asleep:
+                found.steps = steps = found.steps + 1
+                if steps > found.most:
+                    found.most = steps
 
         best_s = float("inf")
         for _ in range(3):
             began = clock()
             for _ in range(calls):
-                for one in (hook,):
-                    one(self, (), {})
+                for each in (hook,):
+                    each(self, (), {})
             best_s = min(best_s, clock() - began)
-        self.left = self.slept = 0
         self.step_s = 1.5 * best_s / calls  # the hook before the step does a good deal less than the one after it
+
+
+class _Stepping:
+    def __init__(self) -> None:
+        self.steps = self.most = self.mode = 0

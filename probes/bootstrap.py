@@ -16,7 +16,7 @@ from typing import Any
 PACKAGE = "_forgemon_probes"
 STATE = "_forgemon_probe"
 ORDER = (
-    "record where schedule writer observe dynamo guard pending moment transfer graph_marks losses evaluations unnamed passes "
+    "record where schedule writer observe dynamo torch_modes guard pending moment transfer graph_marks losses evaluations unnamed passes "
     "discover gradients reuse checkpoints asleep attention frames counters "
     "looks run_info loader_identity training_data window loop rows known parameters validation probe facts "
     "directions scalars series kept logged "
@@ -26,13 +26,13 @@ ORDER = (
     "cut_graph frozen mismatch ribbon "
     "loader_roles row_hashes same_samples sample_overlap shared_memory watched_loader loader_facts loaders "
     "devices memory "
-    "copies saved_files save_calls checkpoint_facts "
+    "copies saved_files save_calls fingerprints whole_checkpoints checkpoint_facts "
     "extremes "
     "batch_inputs "
     "layer_outputs "
     "nonfinite_order "
     "nonfinite "
-    "probe_list instruments step_rows steps roots uncaught period session"
+    "probe_list instruments step_rows optimizers steps signals roots uncaught run_folder period session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""
 

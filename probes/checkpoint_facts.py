@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .checkpoints import holds, is_remote, tells_progress
+from .checkpoints import holds, is_remote, runs_on_cpu
 from .copies import copy_in_memory
-from .evaluations import EvaluationPass
+from .evaluations import Batch, EvaluationPass
+from .fingerprints import Fingerprints
 from .probe import Probe
 from .save_calls import SaveCalls
 from .saved_files import HELD, Result, SavedFile, SavedFiles
+from .whole_checkpoints import WholeCheckpoints
 
 if TYPE_CHECKING:
     from .instruments import Instruments
+    from .known import Known
     from .session import Session
 
 MOST_SEARCHES = 8
@@ -36,10 +39,9 @@ class CheckpointFacts(Probe):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.kept = SavedFiles()
+        self._fingerprints = Fingerprints(session.transfer)
         self._calls = SaveCalls()
-        self._logical: dict[str, Any] | None = None
-        "What the files of one folder and step hold together: one checkpoint."
-        self._complete = self._incomplete = 0
+        self._whole = WholeCheckpoints(session.facts)
         self._loaded_at = -1
         "Step at which weights were loaded: what is saved then is not what was trained."
         self._buffered: tuple[int, int] | None = None
@@ -59,10 +61,16 @@ class CheckpointFacts(Probe):
 
     # What is said of each
 
+    def evaluation_batch(self, batch: Batch) -> None:
+        if batch.of is not None:
+            self._fingerprints.note(batch.of.step, self.session.steps.main_root())
+
     def evaluated(self, finished: EvaluationPass, metric: str, value: float, higher_is_better: bool = False) -> None:
         standing = self.session.steps.validation.standing
         if standing["metric"] != metric or standing["evaluation_step"] != finished.step:
             return  # over training data, or a second loader
+        if finished.step == self.session.step_now():  # a pass of which no batch was seen, but its result
+            self._fingerprints.note(finished.step, self.session.steps.main_root())
         began = time.time() - max(0.0, time.perf_counter() - finished.began)
         self.kept.evaluated(metric, Result(finished.step, -value if higher_is_better else value, finished.items, began))
         self._look_later()
@@ -77,52 +85,28 @@ class CheckpointFacts(Probe):
         if self._buffered == (step, id(saved)):
             self.kept.excused.discard(step)  # that buffer is what is in this file
         self._buffered = None
-        known = step != self._loaded_at and holds(saved, self.session.steps.main_root())
         measure = _own_measure(path, event, saved)
-        file = SavedFile(path, step, time.time(), step if known else None, event["has_weights"], event["where"], measure)
+        file = SavedFile(path, step, time.time(), self._step_in(saved, step), event["has_weights"], event["where"], measure)
         event["holds_step"] = file.holds
         event["overwrites"] = self.kept.saved(file)
-        self._add_to_logical(path, step, event)
+        self._whole.add(path, event)
         self._look_later()
 
-    # One checkpoint of several files
+    def _step_in(self, saved: Any, now: int) -> int | None:
+        """Whose weights are in it: the step of `now`, of the pass at which a copy of them was taken, or None where nobody knows."""
+        root = self.session.steps.main_root()
+        present = now != self._loaded_at and holds(saved, root)
+        copied_at = None if present and runs_on_cpu(root) else self._fingerprints.step_of(saved, root)
+        return now if present and copied_at is None else copied_at
 
-    def _add_to_logical(self, path: str, step: int, event: dict[str, Any]) -> None:
-        folder, now = os.path.dirname(path), self._logical
-        if now is None or now["step"] != step or now["folder"] != folder:
-            self._close(final=False)
-            now = self._logical = {"step": step, "folder": folder, "path": path, "weights": False, "optimizer": False}
-            now |= {"progress": False, "unknown": False, "where": event["where"]}
-        if event["has_weights"]:
-            now["weights"], now["path"], now["where"] = True, path, event["where"]
-        now["optimizer"] |= bool(event["has_optimizer"])
-        now["progress"] |= tells_progress(event["scalars"], event["keys"])
-        now["unknown"] |= event["has_weights"] is None and event["has_optimizer"] is None
-
-    def _close(self, final: bool) -> None:
-        now, self._logical = self._logical, None
-        if now is not None and now["weights"] and (now["optimizer"] and now["progress"]):
-            self._complete += 1
-        elif now is not None and now["weights"] and not now["unknown"]:
-            self._incomplete += 1
-        if self._complete or now is None or not now["weights"] or now["unknown"] or not (final or self._incomplete > 1):
-            if self._complete:
-                self.session.facts.absent("checkpoint-incomplete")
-            return
-        self.session.facts.seen(
-            "checkpoint-incomplete",
-            where=now["where"],
-            path=now["path"],
-            has_optimizer=now["optimizer"],
-            has_progress=now["progress"],
-            checkpoints=self._incomplete,
-        )
+    def step_begins(self, known: Known) -> None:
+        self._whole.judge()
 
     def exiting(self) -> None:
         # Detached, the loop goes on: what it saves later is not seen. An exception cut it short.
         final = self.session.active and not hasattr(sys, "last_value")
         if final:
-            self._close(final=True)
+            self._whole.judge()
         self._look_later(final)
 
     # On the writer's thread
@@ -138,7 +122,8 @@ class CheckpointFacts(Probe):
         if verdict == HELD:
             self.session.facts.absent("best-checkpoint-not-saved")
         elif isinstance(verdict, dict) and not self._may_be_elsewhere(verdict["metric"], verdict["best_step"]):
-            self.session.facts.seen("best-checkpoint-not-saved", **verdict)
+            at_step = self.session.step_now() if final else self.kept.newest_step  # this thread comes to it some steps later
+            self.session.facts.seen("best-checkpoint-not-saved", at_step=at_step, **verdict)
 
     def _note_gone(self) -> None:
         for file in list(self.kept.files.values()):

@@ -107,16 +107,27 @@ def tells_progress(scalars: dict[str, float], keys: list[str] | None) -> bool:
     return any(_PROGRESS.search(key) for key in scalars) or any(key in ("trainer_state", "progress") for key in keys or [])
 
 
+def own_name(name: str) -> str:
+    """Of a parameter, without what DDP and torch.compile() put before it."""
+    return name.removeprefix("module.").removeprefix("_orig_mod.")
+
+
 def holds(saved: object, root: torch.nn.Module | None) -> bool:
     """Whether the weights in it are those that `root` has now; False for a copy taken earlier, or one that cannot be compared."""
     if root is None or saved is root:
         return True
     for name, parameter in root.named_parameters():
         if parameter.requires_grad and 1 < parameter.numel() <= 1_000_000 and type(parameter.data) is torch.Tensor:
-            name = name.removeprefix("module.").removeprefix("_orig_mod.")
+            name = own_name(name)
             same = [_same(weights[name], parameter) for weights in weights_in(saved) if name in weights]
             return any(same) or not same
     return True
+
+
+def runs_on_cpu(root: torch.nn.Module | None) -> bool:
+    """Whether what is saved can be compared with the weights that `root` has now: those of a GPU would have to be waited for."""
+    first = next(root.parameters(), None) if root is not None else None
+    return first is None or first.device.type == "cpu"
 
 
 def _same(saved: Any, live: torch.Tensor) -> bool:

@@ -29,7 +29,7 @@ class Devices(Probe):
             return
         self._looked = True
         devices = parameter_devices(known.parameters)
-        self.session.seen("parameter devices")
+        self.session.signals.seen("parameter devices")
         if set(devices) != {"cpu"} or uses_gpu_otherwise():
             return
         files, driver = gpus_on_machine()

@@ -62,7 +62,7 @@ class EvalWithGrad(Probe):
         loader = self.session.loop.training_data.loader
         if finished.loader is not None and finished.loader == loader:
             return
-        self.session.seen("validation graphs")
+        self.session.signals.seen("validation graphs")
         where, wasted = finished.notes.get(NOTE, (None, 0))
         if finished.batches < FEWEST_BATCHES:
             return

@@ -135,7 +135,7 @@ class EvalInTrainMode(Probe):
         seen: list[_Seen] = finished.notes.get(NOTE, [])
         if not seen or (finished.loader is not None and finished.loader == self.session.loop.training_data.loader):
             return
-        self.session.seen("validation modes")
+        self.session.signals.seen("validation modes")
         wrong = [batch for batch in seen if batch.modes.wrong_for_validation]
         if 2 * len(wrong) <= len(seen):
             self.session.facts.absent(NOTE, metric)

@@ -50,6 +50,12 @@ class Facts:
             return
         known.absent += 1
         if known.absent == ENOUGH_ABSENT:
+            self.gone(fact, key)
+
+    def gone(self, fact: str, key: object = None) -> None:
+        """`fact` holds no more, which one look is enough to know."""
+        known = self._facts.get((fact, key))
+        if known is not None and known.times:
             self._emit("fact_gone", fact=fact, times=known.times, last_step=known.last_step, **_with_key(key))
             known.times = 0
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import dynamo
 from .observe import new_observer
+from .torch_modes import switches
 
 if TYPE_CHECKING:
     from .attention import Watched
@@ -73,12 +74,16 @@ class Guard:
             began = clock()
             chosen = callback
             compiling = compile_with is not None and "torch._dynamo" in modules
-            compiler = None
+            compiler = functions = dispatch = None
             try:
                 self.inside = True
                 self.calls += 1
                 if compiling and compile_with is not None:
                     compiler = compile_with(None)
+                functions, dispatch = switches()
+                functions.__enter__()
+                if dispatch is not None:
+                    dispatch.__enter__()
                 if not always:
                     if self.mode == LOSS and light is not None:
                         chosen = light
@@ -91,8 +96,16 @@ class Guard:
                 self.swallow_ours(chosen, error)
             finally:
                 self.inside = False
-                if compiling and compile_with is not None:
-                    compile_with(compiler)
+                try:  # an interrupt may follow upon each of these calls of C; all must be made
+                    if compiling and compile_with is not None:
+                        compile_with(compiler)
+                finally:
+                    try:
+                        if dispatch is not None:
+                            dispatch.__exit__(None, None, None)
+                    finally:
+                        if functions is not None:
+                            functions.__exit__(None, None, None)
                 if self.when_over is not None:
                     self._now_over()
                 self.spent_s += clock() - began + self.overhead_s

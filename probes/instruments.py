@@ -18,24 +18,6 @@ from .observe import Observer, parameter_names, unwrap
 if TYPE_CHECKING:
     from .session import Session
 
-SIGNALS = (
-    "loss",
-    "learning rate",
-    "gradients",
-    "gradient reuse",
-    "gradient clipping",
-    "training mode",
-    "batch size",
-    "data time",
-    "forward time",
-    "backward time",
-    "optimizer time",
-    "validation loss",
-    "checkpoints",
-    "epochs",
-)
-"""What a probe can see; each is `not visible` until it was seen once."""
-
 MODULES_EVERY = 16
 """Observed steps after which imports are looked for, though there are as many modules as before: one may have been half done."""
 
@@ -48,10 +30,6 @@ class Instruments:
         self._forwards: set[types.FunctionType] = set()
         self._safetensors = self._compiles = False
         self._modules = self._looks_at_modules = 0
-
-    def signals(self) -> dict[str, str]:
-        names = [*SIGNALS, *(name for probe in self._session.probes.all for name in probe.signals)]
-        return dict.fromkeys(names, "not visible")
 
     def watch(self, function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> bool:
         """Observe `function`: `start(values)`, `end(values, result)`; `values` are its arguments in their order.
@@ -152,7 +130,7 @@ class Instruments:
 
     def _backward_began(self, values: tuple[Any, ...]) -> None:
         self._session.loop.backward_began(values[0])
-        self._session.steps.backward_begins()
+        self._session.optimizers.backward_begins()
         self._session.probes.tell("backward_begins", values[0])
 
     def _backward_lightly(self, values: tuple[Any, ...]) -> None:
@@ -160,7 +138,7 @@ class Instruments:
 
     def _backward_ended(self, values: tuple[Any, ...], _: Any) -> None:
         self._session.loop.backward_ended()
-        self._session.steps.backward_ended()
+        self._session.optimizers.backward_ended()
         self._session.probes.tell("backward_ended", values[0])
 
     def _fetched(self, values: tuple[Any, ...], batch: Any) -> None:
@@ -174,13 +152,13 @@ class Instruments:
             self._session.steps.validation.epoch_began()
 
     def _zeroed(self, values: tuple[Any, ...]) -> None:
-        self._session.steps.cleared(values[0])
+        self._session.optimizers.cleared(values[0])
         self._session.probes.tell("zeroed", values[0], None)
 
     def _module_zeroed(self, values: tuple[Any, ...]) -> None:
         # By None the gradients vanish, which shows by itself; zeroed in place they may stay the same tensors.
         if len(values) > 1 and values[1] is False:
-            self._session.steps.cleared(None)
+            self._session.optimizers.cleared(None)
         self._session.probes.tell("zeroed", None, values[0])
 
     def _mode_changed(self, values: tuple[Any, ...]) -> None:
@@ -189,7 +167,7 @@ class Instruments:
             return
         # A default of `mode` reaches 3.10 and 3.11 as the value True, too: the shim has the defaults of the original.
         training = bool(values[1]) if len(values) > 1 else True
-        session.seen("training mode")
+        session.signals.seen("training mode")
         session.loop.mode_set()
         if values[0].training != training:
             if training:
@@ -200,11 +178,11 @@ class Instruments:
     def _clipped(self, values: tuple[Any, ...], norm: Any) -> None:
         norm = getattr(norm, "_local_tensor", norm)  # DTensor: that of the local shards
         self._session.loop.window.clipped_norm = norm
-        self._session.steps.rewritten()
+        self._session.optimizers.rewritten()
         self._session.probes.tell("clipped", values[0], values[1], norm)
 
     def _clipped_by_value(self, values: tuple[Any, ...], _: Any) -> None:
-        self._session.steps.rewritten()
+        self._session.optimizers.rewritten()
         self._session.probes.tell("clipped", values[0], values[1], None)
 
     def _scaled(self, values: tuple[Any, ...], result: Any) -> None:
@@ -212,7 +190,7 @@ class Instruments:
         self._session.probes.tell("scaled", values[0], values[1], result)
 
     def _unscaled(self, values: tuple[Any, ...], _: Any) -> None:
-        self._session.steps.rewritten()
+        self._session.optimizers.rewritten()
         self._session.probes.tell("unscaled", values[0], values[1])
 
     def _scaled_lightly(self, values: tuple[Any, ...], result: Any) -> None:
@@ -249,7 +227,7 @@ class Instruments:
             session.probes.tell("buffered", saved)
             return
         session.loop.end_evaluation()
-        session.seen("checkpoints")
+        session.signals.seen("checkpoints")
         event = {
             "path": path,
             "function": function,

@@ -86,7 +86,7 @@ class LoaderFacts:
                 self._by_identity[pair] = common_rows(loader.reading, other.reading)
             is_known, found = self._by_identity[pair]
             if is_known:
-                self._session.seen("sample overlap")
+                self._session.signals.seen("sample overlap")
             if found is not None:
                 return {**_evidence(found), "training_loader": other.number}
         found = self._equal_rows(loader, training)
@@ -95,7 +95,7 @@ class LoaderFacts:
     def _equal_rows(self, loader: WatchedLoader, training: list[WatchedLoader]) -> Common | None:
         rows = len(loader.validation) * len(self.training.hashes)
         if min(len(loader.validation), len(self.training.hashes)) >= ENOUGH_ROWS:
-            self._session.seen("sample overlap")
+            self._session.signals.seen("sample overlap")
         before, found = self._by_value.get(loader.index, (0, None))
         if rows > GROWN * before:
             share_seen = max((other.share_trained for other in training), default=1.0)

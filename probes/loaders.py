@@ -137,7 +137,7 @@ class Loaders(Probe):
         self._number(known)
         self._known[id(sampler)] = known
         self._by_index[known.index] = known
-        self.session.seen("data loaders")
+        self.session.signals.seen("data loaders")
         return known
 
     def _number(self, loader: WatchedLoader) -> None:

@@ -40,7 +40,7 @@ class Memory(Probe):
                 self._devices = None
                 return
             self.session.writer.declare("memory", memory_columns(self._devices))
-            self.session.seen("GPU memory")
+            self.session.signals.seen("GPU memory")
         bytes_of = memory_bytes(self._devices, torch.cuda.memory_stats_as_nested_dict)
         self.session.writer.row("memory", [self.session.step_now(), time.time(), *bytes_of])
 

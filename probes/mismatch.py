@@ -105,7 +105,7 @@ class OptimizerMismatch(Probe):
         """Anew now and then, for models and optimizers that have come or gone, and for what was wrapped or unfrozen."""
         if self._steps % LISTED_EVERY and self._steps & (self._steps - 1):
             return
-        roots, optimizers = self.session.roots(), self.session.steps.optimizers()
+        roots, optimizers = self.session.roots(), self.session.optimizers.living()
         held = _held(optimizers)
         trained = [p for root in roots if root.training for p in root.parameters()]
         outside = list({id(p): p for p in trained if p.requires_grad and id(p) not in held}.values())
@@ -121,7 +121,7 @@ class OptimizerMismatch(Probe):
     # A suspicion
 
     def _begin_suspicion(self, key: int | str) -> None:
-        alive = {known.index for known in self.session.steps.everyone()}
+        alive = {known.index for known in self.session.optimizers.everyone()}
         self._suspicions = {one: entry for one, entry in self._suspicions.items() if type(one) is str or one in alive}
         self._suspicions[key] = Suspicion()
 

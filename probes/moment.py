@@ -8,16 +8,14 @@ goes on after all was taken out would put something in again.
 from __future__ import annotations
 
 import _thread
-import contextlib
 import sys
 import types
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from .pending import post
+from .torch_modes import out_of_modes
 
 if TYPE_CHECKING:
     from .guard import Guard
@@ -70,27 +68,13 @@ class Moment:
         if self._guard.inside:
             self._guard.when_over = self.post_again
             return
-        with out_of_modes():
+        with out_of_modes():  # any moment may fall into one
             while self._actions:
                 self._guard.protected(self._actions.popleft())
 
     def forget(self) -> None:
         self._deferred.clear()
         self._actions.clear()
-
-
-@contextlib.contextmanager
-def out_of_modes() -> Iterator[None]:
-    """What is done at any moment may fall into a mode of the program's or of torch's: a compiler's fake tensors, a default device. In
-    here torch's functions do what they do without."""
-    c: Any = torch._C
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(c.DisableTorchFunction())
-        stack.enter_context(c._DisableTorchDispatch())
-        if c._meta_in_tls_dispatch_include():  # inside a kernel of fake tensors, where all of torch works on shapes alone
-            usual = c.DispatchKeySet(c.DispatchKey.BackendSelect) | c.DispatchKeySet(c.DispatchKey.ADInplaceOrView)
-            stack.enter_context(c._ForceDispatchKeyGuard(usual, c._dispatch_tls_local_exclude_set()))
-        yield
 
 
 def step_running() -> bool:

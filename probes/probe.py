@@ -23,7 +23,7 @@ class Probe:
     """
 
     signals: tuple[str, ...] = ()
-    "Names of what this probe can see: each is `not visible` until `session.seen(name)`."
+    "Names of what this probe can see: each is `not visible` until `session.signals.seen(name)`."
 
     def __init__(self, session: Session) -> None:
         self.session = session

@@ -150,8 +150,8 @@ EVENT_FIELDS = {
     "variable its function). Once for each name in metrics/",
     "loop_count": "name, value. A variable of the loop's that rises as our step does, and where it stands at this step",
     "checkpoint": "path, function, keys (list or null), has_weights and has_optimizer: bool or null, scalars: {key: number} of the top "
-    "level, metric, value (what stood then), evaluation_step, holds_step (whose weights: step, or null for those of an earlier copy), "
-    "overwrites: step of the save before to that path, or null, bytes, where",
+    "level, metric, value (what stood then), evaluation_step, holds_step (whose weights: step, of an earlier copy too, or null where "
+    "it is not known), overwrites: step of the save before to that path, or null, bytes, where",
     "checkpoint_deleted": "path, saved_at_step. It was there after that save and is gone",
     "loader": "index, role: training | validation | null (its use did not show; both: two events), batch_size, workers, shuffled: bool "
     "or null, sampler, drop_last, pin_memory, persistent_workers, prefetch_factor, dataset, length (or null), where. Once a role",
@@ -169,7 +169,8 @@ EVENT_FIELDS = {
     "sample (from 0 on), a gradient or weight how many (nonfinite, of); after_step: weights as the step left them; seen_later: in a "
     "later forward. Written at once, and again for the same first_seen_step where a layer's output was found",
     "progress": "batches. Written while no step ends, in a long evaluation for example",
-    "exception": "type, message, where, traceback: list of lines. What ended the program",
+    "exception": "type, message (of a long one its beginning and end), where (the line that raised it, also in a loader's worker), "
+    "traceback: list of lines. What ended the program",
     "exiting": "The interpreter is shutting down in order",
     "probe_error": "where_in_probe, error. Ours; recorded once per place",
     "dropped": "rows. Rows lost to a slow or full disk since the last such event",

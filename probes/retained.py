@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .graph_marks import mark_graph
+from .graph_marks import mark_graph, mark_unscaled
 from .holders import Holder, find_holder
 from .losses import plain_tensor
 from .owners import Owners
@@ -35,7 +35,7 @@ class _Noted:
     def __init__(self, step: int, tensor: torch.Tensor, root: torch.Tensor) -> None:
         """`root` was computed from the loss `tensor` and goes backward."""
         self.step = step
-        self.mark = mark_graph(MARK, root, tensor)
+        self.mark = mark_unscaled(MARK, root) if tensor is root else mark_graph(MARK, root, tensor)
         self.tensor = weakref.ref(tensor)
         self.is_old = False
 
@@ -153,7 +153,7 @@ class LossGraphRetained(Probe):
         now = self.session.step_now()
         found = [track.step_ended(now) for track in tracks.both()]
         if tracks.first.grown_old:
-            self.session.seen("retained graphs")
+            self.session.signals.seen("retained graphs")
         if False in found and True not in found:
             self.session.facts.absent("loss-graph-retained", known.index)
 

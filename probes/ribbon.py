@@ -117,7 +117,7 @@ class Ribbon(Probe):
         else:
             self._known[("other",)] = index
             self.session.emit("ribbon", index=index, calls=["other"])
-        self.session.seen("order of calls")
+        self.session.signals.seen("order of calls")
         return index
 
 

@@ -94,6 +94,11 @@ class SavedFiles:
         """Results so far."""
         return sum(map(len, self.results.values()))
 
+    @property
+    def newest_step(self) -> int:
+        """Of a result."""
+        return max((series[-1].step for series in list(self.results.values())), default=0)
+
     def judge(self, final: bool) -> str | dict[str, Any] | None:
         """HELD, the evidence that no file holds the best result, or None where that is open. `final`: no save will follow."""
         verdicts = [self._judge(metric, series, final) for metric, series in list(self.results.items())]

@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 import time
-import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,17 +21,21 @@ from .guard import Guard
 from .instruments import Instruments
 from .looks import Looks
 from .loop import Loop
-from .moment import Moment, out_of_modes
+from .moment import Moment
 from .observe import new_observer, own_codes
+from .optimizers import Optimizers
 from .period import Period
 from .probe import Probes
 from .probe_list import new_probes
-from .record import METRIC_COLUMNS, STEP_COLUMNS, rank_directory, write_json_once
+from .record import METRIC_COLUMNS, STEP_COLUMNS, rank_directory
 from .roots import Roots
+from .run_folder import RunFolder
 from .run_info import rank, run_info, world_size
+from .signals import Signals
 from .steps import Steps
+from .torch_modes import out_of_modes
 from .transfer import Transfer
-from .uncaught import Uncaught, way_of
+from .uncaught import Uncaught
 from .where import Line, UserLines, describe
 from .writer import Writer, event
 
@@ -42,24 +45,23 @@ class Session:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
-        self.run_directory: str = config["run_dir"]
         self.rank = rank()
         self.active = False
-        self._info_written = False
-        self.signals: dict[str, str] = {}
-        self._said_signals: dict[str, str] = {}
         self._line_of_call: tuple[int, Line | None] = (-1, None)
         self._leaves_because = ""
         self.guard = Guard(self._failed, lambda: self.request_detach("too many errors of its own"))
         self._moment = Moment(self.guard, self._arm_moment, self._disarm_moment)
         period = Period(self, self._moment)
         self.lines = UserLines(os.path.dirname(os.path.abspath(config["probes_dir"] + "/x")), os.path.dirname(torch.__file__))
-        self.writer = Writer(rank_directory(self.run_directory, self.rank), self._prepare, period.passes, self._writer_failed)
+        path: str = config["run_dir"]
+        self.writer = Writer(rank_directory(path, self.rank), self._prepare, period.passes, self._writer_failed)
+        self.folder = RunFolder(path, self.rank, self.writer, self._run_info)
         self.writer.declare("steps", STEP_COLUMNS)
         self.writer.declare("metrics", METRIC_COLUMNS)
         self.transfer = Transfer()
         self.facts = Facts(self.emit, self.step_now)
         self.loop = Loop(self, self.transfer)
+        self.optimizers = Optimizers(self)
         self.steps = Steps(self)
         self.looks = Looks(self.guard)
         self.taken_out: list[Callable[[], object]] = []
@@ -68,11 +70,12 @@ class Session:
         self.attention = Attention(self.guard, self.observer, self.roused, self.step_now)
         dynamo.skip(own_codes())
         self.probes = Probes(new_probes(self), self.guard.protected, self.guard.swallow_ours)
+        self.signals = Signals(self.probes, self.emit)
         self.instruments = Instruments(self)
         self._handles: list[Any] = []
         self._roots = Roots(lambda root: self.instruments.observe_forward(self.observer, root))
         self.roots, self.is_root = self._roots.living, self._roots.has
-        self._uncaught = Uncaught(self._uncaught_seen)
+        self._uncaught = Uncaught(self)
 
     # Coming and going
 
@@ -100,7 +103,7 @@ class Session:
             self._put_in()
             scan_s = time.perf_counter() - began
             if optimizers:
-                self.write_info()
+                self.folder.write_info()
             self.emit(
                 "attached",
                 pid=self.config.get("host_pid", os.getpid()),
@@ -112,7 +115,7 @@ class Session:
                 scan_s=scan_s,
                 optimizers=len(optimizers),
                 models=[type(root).__name__ for root in roots][:20],
-                signals=self.instruments.signals(),
+                signals=self.signals.all(),
             )
 
     def _put_in(self) -> None:
@@ -125,27 +128,15 @@ class Session:
 
     def first_step(self) -> None:
         """An optimizer steps: this is a process to record. Others under `forgemon run` import torch too and write nothing."""
-        if not self.writer.started:
-            self._claim()
-        self.write_info()
+        self.folder.claim()
+        self.folder.write_info()
 
-    def _claim(self) -> None:
-        """Take the rank's folder for this process alone; a second one of the same rank gets a run directory of its own."""
-        os.makedirs(self.run_directory, exist_ok=True)
-        try:
-            os.mkdir(self.writer.directory)
-        except FileExistsError:
-            self.run_directory = f"{self.run_directory}-{os.getpid()}"
-            self.writer.directory = rank_directory(self.run_directory, self.rank)
-        self.writer.start()
+    def _run_info(self, path: str) -> dict[str, Any]:
+        return run_info({**self.config, "run_dir": path}, self.optimizers.living(), self.roots())
 
-    def write_info(self) -> None:
-        """run.json, once, as soon as there is an optimizer to tell of."""
-        if self.rank or self._info_written:
-            return
-        self._info_written = True
-        info = run_info({**self.config, "run_dir": self.run_directory}, self.steps.optimizers(), self.roots())
-        self.writer.file(os.path.join("..", "run.json"), lambda path: write_json_once(os.path.normpath(path), info))
+    @property
+    def run_directory(self) -> str:
+        return self.folder.path
 
     def _hook_steps(self) -> None:
         before, after = self.steps.hooks()
@@ -198,12 +189,14 @@ class Session:
         with self.guard.undisturbed():
             self._one_after_the_other(
                 self._take_out,
-                lambda: self.probes.tell("exiting"),
-                self.say_signals,
-                lambda: self.emit("detached", reason=reason),
+                *self._last_words("detached", reason=reason),
                 lambda: self.writer.stop(timeout_s=0.0),
                 forget_modules,
             )
+
+    def _last_words(self, kind: str, **fields: Any) -> list[Callable[[], object]]:
+        """What says that nothing more comes, and what came only now."""
+        return [lambda: self.probes.tell("exiting"), self.signals.say, lambda: self.emit(kind, **fields)]
 
     def _one_after_the_other(self, *actions: Callable[[], object]) -> None:
         """Each is done whatever becomes of those before it, be it a KeyboardInterrupt, which the program gets after them."""
@@ -228,28 +221,12 @@ class Session:
         if os.getpid() != self.guard.pid or not self.active or not self.writer.started:
             return
         self._one_after_the_other(
-            self.write_info,
+            self.folder.write_info,
             self.loop.flush_evaluations,
             lambda: self.transfer.finish(timeout_s=0.5),
-            lambda: self.probes.tell("exiting"),
-            self.say_signals,
-            lambda: self.emit("exiting"),
+            *self._last_words("exiting"),
             self.writer.stop,
         )
-
-    def _uncaught_seen(self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
-        if self.active and os.getpid() == self.guard.pid:
-            self.guard.protected(self._raised, kind, error, trace)
-
-    def _raised(self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
-        if not self.writer.started:
-            if os.path.exists(self.writer.directory):
-                return  # a launcher whose child is the one that trained
-            self._claim()
-        line, frames = way_of(trace, self.lines)
-        self.loop.flush_evaluations()
-        self.emit("exception", type=kind.__name__, message=str(error)[:2000], where=line, traceback=frames)
-        self.writer.flush(1.0)
 
     # What the probes see
 
@@ -303,14 +280,6 @@ class Session:
     def emit(self, kind: str, **fields: Any) -> None:
         """Queue an event of this step, or of the one given as `at_step`."""
         self.writer.event(event(kind, fields.pop("at_step", self.steps.step), fields))
-
-    def seen(self, signal: str) -> None:
-        self.signals[signal] = "seen"
-
-    def say_signals(self) -> None:
-        if self.signals != self._said_signals:
-            self._said_signals = dict(self.signals)
-            self.emit("signals", signals={**self.instruments.signals(), **self.signals})
 
     # On the writer's thread
 

@@ -85,7 +85,7 @@ class StepRows:
         }
         for signal, is_visible in visible.items():
             if is_visible:
-                self._session.signals[signal] = "seen"
+                self._session.signals.seen(signal)
 
     def report_reuse(self, known: Known, reuse: Reuse) -> None:
         facts = self._session.facts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 import weakref
 from collections.abc import Callable
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import discover
 from .asleep import Asleep, Mark
 from .gradients import gradient_norms
 from .guard import ASLEEP, AWAKE, LOSS
-from .known import Known, Observation, layout_of
+from .known import Known, Observation
 from .parameters import Parameters
 from .schedule import OBSERVE, Schedule
 from .step_rows import StepRows
@@ -41,9 +39,7 @@ class Steps:
         self.parameters = Parameters(session)
         self.validation = Validation(session)
         self._rows = StepRows(session, self.parameters, self.validation)
-        self._known: dict[int, Known] = {}
-        "By the optimizer's id, while it lives."
-        self._count = 0
+        self._optimizers = session.optimizers
         self._main: Known | None = None
         self._root: weakref.ref[torch.nn.Module] | None = None
         self.root_is_the_loss = True
@@ -60,42 +56,10 @@ class Steps:
         """Measure what sleeping costs on this machine."""
         self._asleep.calibrate()
 
-    # Optimizers and parameters
-
     def know(self, optimizer: torch.optim.Optimizer) -> Known:
-        known = self._known.get(id(optimizer))
-        if known is None:
-            identity = id(optimizer)
-            gone = functools.partial(self._session.guard.protected, self._forget, identity)
-            self._count += 1  # first: whatever fails after it, no two optimizers share a number, and with it a table
-            known = Known(self._count - 1, optimizer, self.step, gone)
-            self._known[identity] = known
-            self.step = max(self.step, known.steps)
-            self._session.emit(
-                "optimizer",
-                index=known.index,
-                **{"class": type(optimizer).__name__},
-                learning_rate=discover.learning_rate(optimizer),
-                hyperparameters=discover.hyperparameters(optimizer),
-                parameters=len(known.parameters),
-                counted_from="the optimizer's own count" if known.counted is not None else "attach",
-            )
-        elif known.layout != layout_of(optimizer):
-            known.refresh(optimizer)
+        known = self._optimizers.know(optimizer, self.step)
+        self.step = max(self.step, known.steps)
         return known
-
-    def _forget(self, identity: int, _: object) -> None:
-        known = self._known.pop(identity, None)
-        if known is not None:
-            known.let_go()
-
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        found = [known.optimizer() for known in self.everyone()]
-        return [optimizer for optimizer in found if optimizer is not None]
-
-    def everyone(self) -> list[Known]:
-        """All optimizers that live."""
-        return list(self._known.values())
 
     def main_root(self) -> torch.nn.Module | None:
         """The root module that holds the first stepped parameter, else the first known root."""
@@ -110,30 +74,11 @@ class Steps:
         wanted = {id(p) for p in self._main.parameters} if self._main is not None else set()
         return next((r for r in roots if any(id(p) in wanted for p in r.parameters())), roots[0] if roots else None)
 
-    # Between steps
-
-    def backward_begins(self) -> None:
-        for known in self.everyone():
-            known.reuse.backward_begins(self._session.user_line)
-
-    def backward_ended(self) -> None:
-        for known in self.everyone():
-            known.reuse.backward_ended()
-
-    def cleared(self, optimizer: Any) -> None:
-        """zero_grad() of one optimizer, or of a module (None), which may reach any of them."""
-        for known in self.everyone() if optimizer is None else filter(None, [self._known.get(id(optimizer))]):
-            known.reuse.cleared()
-
-    def rewritten(self) -> None:
-        for known in self.everyone():
-            known.reuse.rewritten()
-
     # A step
 
     def hooks(self) -> tuple[Hook, Hook]:
         """For torch: before and after every optimizer step. While asleep they count and do nothing else."""
-        guard, known_ones, asleep = self._session.guard, self._known, self._asleep
+        guard, known_ones, asleep = self._session.guard, self._optimizers.by_id, self._asleep
         begins, ends, awakes = guard(self.begins, always=True), guard(self.ends, always=True), guard(self._awakes, always=True)
 
         def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -142,23 +87,27 @@ class Steps:
 
         def after(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
             try:
+                known = known_ones.get(id(optimizer))
                 if guard.mode != ASLEEP:
                     ends(optimizer)
-                    return
-                known = known_ones.get(id(optimizer))
-                if known is None:
-                    awakes(optimizer)  # it came while we slept
-                    return
-                known.steps += 1
-                if known.steps > self.step:
-                    self.step = known.steps
-                asleep.step(known is self._main)
-                if asleep.left <= 0:
-                    awakes(optimizer)
+                elif known is not None and known is asleep.main:  # what most steps of most loops come by
+                    known.steps = steps = known.steps + 1
+                    if steps > self.step:
+                        self.step = steps
+                    if steps >= asleep.until:
+                        awakes(optimizer)
+                elif known is None or self._other_stepped(known):
+                    awakes(optimizer)  # the first one came while we slept
             except Exception as error:
                 guard.swallow_ours(after, error)
 
         return before, after
+
+    def _other_stepped(self, known: Known) -> bool:
+        """While asleep, one that is not the main one; True when that is enough to wake."""
+        known.steps += 1
+        self.step = max(self.step, known.steps)
+        return self._asleep.main is self._asleep or self._asleep.other_stepped()
 
     def begins(self, optimizer: torch.optim.Optimizer) -> None:
         """Pre-hook of a step while awake."""
@@ -181,7 +130,7 @@ class Steps:
     def ends(self, optimizer: torch.optim.Optimizer) -> None:
         """Post-hook of a step while not asleep; a step that was observed from its start has a window."""
         end = time.perf_counter()
-        known = self._known.get(id(optimizer)) or self.know(optimizer)
+        known = self._optimizers.by_id.get(id(optimizer)) or self.know(optimizer)
         if self.ends_a_step_begun_before_us:
             self.ends_a_step_begun_before_us = False
             known.recount(optimizer)
@@ -202,7 +151,7 @@ class Steps:
                 self._take_from_closure(known, now, now.window, inner)
             self._observed(known, now, now.window, end - began - now.window.evaluation_s, end)
         self._session.transfer.poll()
-        self._session.say_signals()
+        self._session.signals.say()
         if known is self._main:
             self._plan_next(end, loss_only, now.window)
         if self._session.guard.mode == AWAKE:
@@ -223,7 +172,7 @@ class Steps:
         if now.reuse is not None:
             self._rows.report_reuse(known, now.reuse)
         self._session.probes.tell("step_ended", known)
-        self.parameters.enter(known, self.everyone())
+        self.parameters.enter(known, self._optimizers.everyone())
         numbers = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self._row.spent_a_step(self._mark(end))}
         self._rows.queue(self.step, known, now, window, {**numbers, **self._session.probes.columns()})
         self._rows.note_signals(window, now)
@@ -256,8 +205,8 @@ class Steps:
             plan = after(now.time - before.time, now.steps - before.steps, now.spent_s - before.spent_s)
         else:
             plan = OBSERVE
-        if plan.asleep:
-            self._asleep.begin(plan)
+        if plan.asleep and self._main is not None:
+            self._asleep.begin(plan, self._main)
             self._session.attention.sleep()
         elif plan.loss_only != loss_only or window is None:
             self._wake(plan.loss_only)
@@ -265,7 +214,7 @@ class Steps:
     def _awakes(self, optimizer: torch.optim.Optimizer) -> None:
         """Post-hook of the last step of those to be slept through, or of an optimizer that came meanwhile."""
         self._asleep.wakes()
-        is_new = id(optimizer) not in self._known
+        is_new = id(optimizer) not in self._optimizers.by_id
         known = self.know(optimizer)
         known.steps += is_new and known.counted is None
         if known is not self._main:
@@ -279,14 +228,17 @@ class Steps:
         self._session.loop.new_window()
         self._session.attention.wake(loss_only)
         if not loss_only:
-            for known in self.everyone():
+            for known in self._optimizers.everyone():
                 known.reuse.unknown()
             self._session.probes.tell("awoke")
 
     def roused(self) -> None:
-        """A rare call has woken us in the middle of a step."""
-        self._asleep.wakes()
-        for known in self.everyone():
+        """Woken in the middle of a step by a rare call, or asleep still and put in again after a pause."""
+        if self._session.guard.mode == ASLEEP:
+            self._asleep.account()
+        else:
+            self._asleep.wakes()
+        for known in self._optimizers.everyone():
             known.last_end = NAN
             known.reuse.unknown()
 

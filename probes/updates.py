@@ -192,7 +192,7 @@ class Updates(Probe):
 
         if not self.session.transfer.submit(norms, deliver):
             self.session.writer.lose_row()
-        self.session.seen("update ratio")
+        self.session.signals.seen("update ratio")
 
     def _place(self, known: Known) -> tuple[int, int, tuple[int, ...]] | None:
         """Table, its width and the columns of the parameters; None before the first row of their gradients."""

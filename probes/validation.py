@@ -72,7 +72,7 @@ class Validation:
         self, metric: str, value: float, seen: EvaluationPass | None, step: int, epoch: int | None, where: Line | None
     ) -> None:
         """`seen`: what was seen of the pass."""
-        self._session.seen("validation loss")
+        self._session.signals.seen("validation loss")
         self._session.emit(
             "evaluation",
             at_step=step,
@@ -108,5 +108,5 @@ class Validation:
         return session.loop.training_data.passes
 
     def epoch_began(self) -> None:
-        self._session.seen("epochs")
+        self._session.signals.seen("epochs")
         self._session.emit("epoch", epoch=self.epoch())

@@ -296,3 +296,26 @@ def test_asking_for_reports_on_the_way_changes_nothing(run: Chunk, seed: int) ->
         diagnosis.feed(piece)
         diagnosis.report()
     assert diagnosis.report() == report_of(run)
+
+
+FULL = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+FULL += "RuntimeError: unable to allocate shared memory(shm) for file </torch_98_36_0>: No space left on device (28)"
+
+
+@pytest.mark.parametrize("before", [[], [fact("shm-too-small")]], ids=["the first batch", "a later one"])
+def test_a_full_dev_shm_is_what_ended_the_run(before: list[Any]) -> None:
+    where = {
+        "file": "/home/ada/train.py",
+        "line": 9,
+        "function": "main",
+        "source": ["for x in loader:"],
+        "source_first_line": 9,
+    }
+    raised = event("exception", 10, type="RuntimeError", message=FULL, where=where)
+    other = event("exception", 10, type="RuntimeError", message="an end of its own", where=where)
+    end = machine_event("ended", START + 99, how="exception")
+    (found,) = report_of(chunk(events=[*before, raised], machine_events=[end])).findings
+    assert (found.symptom, found.level, found.cause) == ("shm-too-small", "alarm", "shm-too-small")
+    assert "An exception ended the program after step 10 at /home/ada/train.py:9" in found.summary
+    apart = report_of(chunk(events=[*before, other], machine_events=[end])).findings
+    assert "ended" in [f.symptom for f in apart if f.level == "alarm"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +47,12 @@ def test_the_viewer_never_loads_torch(module: str) -> None:
 @pytest.mark.parametrize("module", ["forgemon.diagnosis", "forgemon.telemetry", "forgemon.reader", "forgemon.inject"])
 def test_the_core_works_without_the_screen(module: str) -> None:
     assert not loaded_by(f"import {module}") & {"textual", "rich"}
+
+
+def test_the_contract_on_the_probes_names_every_module() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    root = Path(__file__).parents[1]
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (forbidden,) = [c["forbidden_modules"] for c in contracts if c["name"].startswith("of the probes the viewer takes")]
+    modules = {f"probes.{file.stem}" for file in (root / "probes").glob("*.py")} - {"probes.__init__", "probes.record"}
+    assert set(forbidden) == modules

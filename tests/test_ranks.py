@@ -1,4 +1,4 @@
-"""forgemon check reads all ranks: two real gloo ranks, one of which has a slow loader and then leaves the reduction out."""
+"""forgemon check and the dashboard read all ranks: two gloo ranks, one of which has a slow loader and then leaves the reduction out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from forgemon.check import RunCheck
 from tests.probes.ranks import run_ranks
+from tests.tui.runs import frame_of
 
 TRAINING = """
 import datetime
@@ -53,3 +54,7 @@ def test_a_late_rank_and_a_reduction_that_is_left_out(tmp_path: Path) -> None:
     apart = found["ranks-diverged"]
     assert (apart.level, apart.first_step, apart.last_step) == ("alarm", 231, 240)
     assert {f.symptom for f in checked.report.findings if f.level == "alarm"} == {"ranks-diverged"}
+    on_screen = frame_of(tmp_path / "run").report.findings
+    assert on_screen == checked.report.findings
+    before = frame_of(tmp_path / "run", step=200).report.findings
+    assert "straggler" in [f.symptom for f in before] and "ranks-diverged" not in [f.symptom for f in before]

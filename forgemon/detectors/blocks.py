@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +16,6 @@ MEDIAN_ERROR = 1.4826 * 1.2533
 """Standard error of a median is this times MAD / sqrt(n), for noise near normal."""
 
 Floats = npt.NDArray[np.float64]
-
-
-class BlockRows(NamedTuple):
-    """The ROWS rows of a block."""
-
-    step: npt.NDArray[np.int64]
-    loss: Floats
-    gradient_norm: Floats
-    learning_rate: Floats
-
-
-NO_ROWS = BlockRows(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,6 @@ class Block:
     lowest_loss: float
     lowest_gradient_norm: float
     "Of the finite ones."
-    rows: BlockRows = field(default=NO_ROWS, compare=False, repr=False)
 
 
 class Blocks:
@@ -82,15 +68,13 @@ def _blocks(rows: Rows, count: int) -> list[Block]:
         log_spread = 1.4826 * np.median(np.abs(logs - log_middle), axis=1)
         moves = np.sign(np.diff(loss, axis=1))
         turns = np.mean(moves[:, 1:] * moves[:, :-1] < 0, axis=1)
-        rates = rows["learning_rate"].astype(np.float64).reshape(count, ROWS)
-        rate = np.median(rates, axis=1)
+        rate = np.median(rows["learning_rate"].astype(np.float64).reshape(count, ROWS), axis=1)
     raw_norms = rows["gradient_norm"].astype(np.float64).reshape(count, ROWS)
     norms = finite_median(raw_norms)
     first, last = steps[:, 0].tolist(), steps[:, -1].tolist()
     lowest = np.min(loss, axis=1)
     columns = (middle, error, log_spread, turns, norms, rate, lowest, finite_minimum(raw_norms))
-    raw = [BlockRows(*(column[i].copy() for column in (steps, loss, raw_norms, rates))) for i in range(count)]
-    return [Block(*each) for each in zip(first, last, *(c.tolist() for c in columns), raw, strict=True)]
+    return [Block(*each) for each in zip(first, last, *(c.tolist() for c in columns), strict=True)]
 
 
 def finite_minimum(values: Floats) -> Floats:

@@ -22,7 +22,8 @@ MOST_FILES = 1_000
 
 class CheckpointFacts(FactDetector):
     """The probe's word on what no file holds, and a second look at the results and saves that the log has: the run may have
-    saved a better one since. Only the end of a run makes it an alarm: until then a better result may come and be saved."""
+    saved a better one since. A best state whose file was replaced is lost for good; one that was never saved is an alarm at the
+    end of the run only, since it may save more rarely than it validates."""
 
     symptoms: ClassVar[tuple[str, ...]] = ("best-checkpoint-not-saved", "checkpoint-incomplete")
 
@@ -32,6 +33,8 @@ class CheckpointFacts(FactDetector):
         self._results: dict[str, _Results] = {}
         self._files: dict[str, Event] = {}
         "The newest save to each path that is there."
+        self._saved: list[int | None] = []
+        "Steps whose weights were in a file, of the newest saves."
 
     def feed(self, chunk: Chunk) -> None:
         super().feed(chunk)
@@ -53,6 +56,7 @@ class CheckpointFacts(FactDetector):
             self._files[path] = event
             if len(self._files) > MOST_FILES:
                 self._files.pop(next(iter(self._files)))
+            self._saved = [*self._saved[-MOST_FILES:], _held_by(event)]
 
     def judge(self, symptom: str, seen: Seen) -> Verdict | None:
         return self._incomplete(seen) if symptom == "checkpoint-incomplete" else self._best(seen)
@@ -64,11 +68,15 @@ class CheckpointFacts(FactDetector):
             return None
         is_over = self._state.state(-math.inf, -math.inf)[0] == "finished"
         path, saved, saved_step = text(fact, "path"), number(fact, "saved_value"), whole(fact, "saved_step")
-        lost = "; a worse state replaced the one that held it" if flag(fact, "overwritten") else ""
+        lost = ""
+        if flag(fact, "overwritten"):
+            lost = "; a worse state replaced the one that held it"
+        elif best_step is not None and best_step in self._saved:
+            lost = "; the file that held it was deleted"
         newest = f" {path} holds step {saved_step} ({figure(saved)})." if path and math.isfinite(saved) else ""
         rest = "" if is_over else " The run goes on and may reach and save a better one."
         return Verdict(
-            "alarm" if is_over else "watch",
+            "alarm" if is_over or lost else "watch",
             f"The best {metric}, {figure(best)} of step {best_step}, is in no file{lost}.{newest}{rest}",
             "A file with the weights of that step, or a copy of them that is used after training.",
             evidence(fact, "metric", "best_value", "best_step", "saved_value", "saved_step", "path", "overwritten"),
@@ -83,23 +91,32 @@ class CheckpointFacts(FactDetector):
         better = any(step > (best_step or 0) and value < best for step, value in results.values)
         limit = best + results.noise(best)
         for save in self._files.values():
-            holds = whole(save, "holds_step") if "holds_step" in save else int(save["step"])
+            holds = _held_by(save)
             value = results.at(holds)
             if holds is None or holds == best_step or (value is not None and value <= limit):
                 return True
         return better
 
-    def _incomplete(self, seen: Seen) -> Verdict:
+    def _incomplete(self, seen: Seen) -> Verdict | None:
+        """None once a checkpoint holds all that is needed: those before it, of weights alone, were kept for another reason."""
         fact = seen.newest
+        if not seen.stands:
+            return None
         lacks = ["no optimizer state"] * (flag(fact, "has_optimizer") is False)
         lacks += ["no step, epoch or metric"] * (flag(fact, "has_progress") is False)
+        count = whole(fact, "checkpoints") or 1
         return Verdict(
             "info",
-            f"{text(fact, 'path') or 'A checkpoint'} holds {' and '.join(lacks) or 'not all that is needed'} beside the weights, and "
-            f"so did {whole(fact, 'checkpoints') or 1} of the checkpoints seen: training cannot be resumed from it as it was.",
+            f"{text(fact, 'path') or 'A checkpoint'} holds {' and '.join(lacks) or 'not all that is needed'} beside the weights"
+            f"{f', like all {count} checkpoints so far' if count > 1 else ''}: training cannot be resumed from it as it was.",
             "Another file of the same step that holds them.",
             evidence(fact, "path", "has_optimizer", "has_progress", "checkpoints"),
         )
+
+
+def _held_by(save: Event) -> int | None:
+    """Step whose weights are in a file; None where that is not known."""
+    return whole(save, "holds_step") if "holds_step" in save else int(save["step"])
 
 
 class _Results:

@@ -20,12 +20,10 @@ from typing import Literal
 import numpy as np
 
 from forgemon.detectors.blocks import Block, Floats, slope
-from forgemon.detectors.loss_jump import Jump, jump_in
+from forgemon.detectors.rates import ROSE
 
 Line = Literal["worse than untrained", "runaway", "worse from the start"]
 
-RATE_STEP = 1.3
-"""A learning rate that is this much higher makes earlier levels no fair comparison."""
 LEARNED = 2.0
 """The loss must have fallen to 1/LEARNED of its first level before that counts as the untrained one."""
 WORSE = 1.3
@@ -37,7 +35,6 @@ CONFIRMED_BLOCKS = 2
 CLIMB_BLOCKS = 3
 MOST_SINCE = 40
 MOST_ENDED = 64
-MOST_JUMPS = 64
 START_BLOCKS = 8
 START_RISE = 3.0
 ZIG_ZAG = 0.4
@@ -101,8 +98,6 @@ class Departures:
         self.ended: list[Departure] = []
         "The first MOST_ENDED from the best level of all that have come back."
         self.confirmed: Departure | None = None
-        self.jumps: list[Jump] = []
-        "The newest MOST_JUMPS from one level to another, by which no step drove the loss away."
         self._since_start: Departure | None = None
         self._first_is_lowest = False
         self._quiet_blocks = 0
@@ -129,13 +124,7 @@ class Departures:
         known = self._best_by_rate.get(rate)
         if (known is None or block.loss < known.loss) and (known is not None or len(self._best_by_rate) < 500):
             self._best_by_rate[rate] = block
-        self._look_for_a_jump([*self._previous, block])
         self._previous = [*self._previous, block][-3:]
-
-    def _look_for_a_jump(self, blocks: list[Block]) -> None:
-        jump = jump_in(blocks)
-        if jump is not None and not any(known.step == jump.step for known in self.jumps):
-            self.jumps = [*self.jumps, jump][-MOST_JUMPS:]
 
     def _with_gradients(self, block: Block) -> Block:
         """Most rows may have the loss alone: a block without gradients is taken to have those of the block before it."""
@@ -267,4 +256,4 @@ def _swings(block: Block, best: Block) -> bool:
 
 
 def _rate_bin(rate: float) -> int:
-    return math.floor(math.log(rate) / math.log(RATE_STEP)) if rate > 0 and math.isfinite(rate) else -10_000
+    return math.floor(math.log(rate) / math.log(ROSE)) if rate > 0 and math.isfinite(rate) else -10_000

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from forgemon.chunk import Chunk, Event
 from forgemon.detectors.candidate import Candidate
+from forgemon.exceptions import found_no_shared_memory
 from forgemon.findings import Level
 from forgemon.journal import number, text, where_of
 from forgemon.state import RunState
@@ -82,7 +83,9 @@ class Ended:
         return [
             Candidate(
                 symptom="ended",
-                cause=how,
+                cause="shm-too-small"
+                if how == "exception" and found_no_shared_memory(text(self._exception, "message"))
+                else how,
                 level="info" if asked else LEVELS[how],
                 first_step=self._step,
                 last_step=self._step,

@@ -15,6 +15,7 @@ from forgemon.detectors.blocks import finite_median, finite_minimum
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.facts import Facts
 from forgemon.detectors.norms import measured, norms_of
+from forgemon.detectors.rates import rose
 from forgemon.detectors.thrown_away import FirstSteps, ThrownAway
 from forgemon.detectors.update_history import UpdateHistory
 
@@ -34,7 +35,6 @@ LARGE_UPDATES = 0.5
 """Median ratio of update to weight: healthy runs stay below 0.1, those with too high a rate above this (measured: 77 of 78)."""
 FAST_UPDATES = 0.1
 """Before the growth: so much says that the steps were too large already."""
-RATE_ROSE = 1.3
 RETURNED_BLOCKS = 6
 
 
@@ -58,8 +58,8 @@ class Growth:
 
     first_step: int
     level: float
-    rate_before: float
-    rate: float
+    rate_rose: bool
+    "In it or soon before it."
     last_step: int = -1
     blocks: int = 0
     peak: float = 0.0
@@ -121,8 +121,7 @@ class ExplodingGradients:
         near_best = block.loss <= NOT_AT_BEST * self._best_loss
         if block.norm > GROWN * level and not near_best:
             if growth is None:
-                before = min(self._rates, default=block.learning_rate)
-                growth = self._growth = Growth(block.first_step, level, before, block.learning_rate)
+                growth = self._growth = Growth(block.first_step, level, rose(np.array([*self._rates, block.learning_rate])))
             self._follow(growth, block, first)
         elif growth is not None:
             growth.missed += 1
@@ -224,7 +223,7 @@ class ExplodingGradients:
         if any(seen.last_step >= found.first_step or seen.stands for seen in self._facts.of("missing-zero-grad")):
             return "missing-zero-grad"
         too_fast = self._ratios.highest_before(found.first_step) > FAST_UPDATES
-        if found.rate > RATE_ROSE * found.rate_before or too_fast:
+        if found.rate_rose or too_fast:
             return "learning-rate-too-high"
         return "unknown" if found.clipped else "no-clipping"
 

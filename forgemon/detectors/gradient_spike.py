@@ -13,6 +13,7 @@ from forgemon.chunk import Chunk, Rows
 from forgemon.detectors.blocks import Floats, finite_median
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.norms import measured, norms_of
+from forgemon.detectors.rates import rose
 from forgemon.detectors.update_history import UpdateHistory
 
 WINDOW = 200
@@ -50,7 +51,6 @@ SAME_LOSS = 1.3
 """Times. The next batch has about the same gradient and loss: it is no single batch, the data have changed. After spoilt batches that
 the loss followed the next norm was 0.44 of theirs at most, and 0.97 where a curriculum went on to harder data (measured)."""
 LOSS_FOLLOWS = 1.5
-RATE_ROSE = 1.3
 CLIMBED = 0.5
 """Share of the log distance that the row before had gone already: steps that overshoot take several, a batch comes out of nothing.
 At the edge of stability it is 0.6 and more, before batches that were spoilt 0.2 at most (measured)."""
@@ -189,15 +189,7 @@ def _judge(rows: Rows, logs: Floats, place: int, middle: float, spread: float) -
     if len(sizes) and rows["batch_size"][place] < WHOLE_BATCH * np.median(sizes):
         return None
     loss_before, loss_after = _losses(before), _losses(after[2:])
-    follows = (
-        len(loss_before) >= JUST_BEFORE // 2
-        and len(loss_after) >= AFTER // 2
-        and bool(loss_before.min() > 0)
-        and bool(np.median(loss_after) > LOSS_FOLLOWS * np.median(loss_before))
-        and bool(np.median(loss_after) > loss_before.max())
-    )
-    rates = before["learning_rate"][np.isfinite(before["learning_rate"])]
-    rose = bool(len(rates) and rates[-1] > RATE_ROSE * rates.min())  # the row's own rate came after its gradient
+    rate_rose = rose(before["learning_rate"])  # the row's own rate came after its gradient
     climbed = bool(logs[place - 1] - middle > CLIMBED * (logs[place] - middle))
     same_norm = math.log(SAME_NORM) < logs[place + 1] - logs[place] <= 0
     return Spike(
@@ -209,14 +201,22 @@ def _judge(rows: Rows, logs: Floats, place: int, middle: float, spread: float) -
         loss=float(rows["loss"][place]),
         loss_before=float(np.median(loss_before)) if len(loss_before) else math.nan,
         loss_after=float(np.median(loss_after)) if len(loss_after) else math.nan,
-        follows=follows,
-        rate_rose=rose,
+        follows=_follows(loss_before, loss_after),
+        rate_rose=rate_rose,
         climbed=climbed,
-        data_changed=same_norm and not (rose or climbed) and _same(rows["loss"][place : place + 2]),
+        data_changed=same_norm and not (rate_rose or climbed) and _same_loss(rows["loss"][place : place + 2]),
     )
 
 
-def _same(pair: npt.NDArray[np.float32]) -> bool:
+def _follows(before: Floats, after: Floats) -> bool:
+    """Whether the loss went up with the norm and stayed there; False too where too few rows say so."""
+    if len(before) < JUST_BEFORE // 2 or len(after) < AFTER // 2 or before.min() <= 0:
+        return False
+    later = np.median(after)
+    return bool(later > LOSS_FOLLOWS * np.median(before) and later > before.max())
+
+
+def _same_loss(pair: npt.NDArray[np.float32]) -> bool:
     """Whether a row's loss, which is from before its update, and that of the next one are about the same."""
     first, second = pair.tolist()
     return first > 0 and second > 0 and abs(math.log(second / first)) < math.log(SAME_LOSS)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forgemon.detectors.blocks import ROWS, Block, Floats
+from forgemon.chunk import Rows
+from forgemon.detectors.blocks import ROWS, Floats
+from forgemon.detectors.rates import rose
 
 BLOCKS = 4
 """In a row that are looked at: one before the two in which the jump may lie, and one after it."""
@@ -24,7 +26,7 @@ FIRST = 0.5
 """Of the distance to the higher ones of the later rows, that the very first row has: a climb takes several."""
 RISES = 1.1
 """Times the first half of the rows after the jump that the second one may be."""
-RATE_ROSE = 1.3
+MOST_JUMPS = 64
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,52 @@ class Jump:
     after: float
     "And of the ROWS rows from it on."
 
+    def leaves(self, level: float) -> bool:
+        """Whether the loss was at that level, or below, until it jumped."""
+        return self.before < WORSE * level
 
-def jump_in(blocks: list[Block]) -> Jump | None:
+
+class LossJumps:
+    """Follows the rows of one optimizer that have a finite loss: its largest jumps upwards, the same ones however the rows come in."""
+
+    def __init__(self) -> None:
+        self.found: list[Jump] = []
+        "The newest MOST_JUMPS, in order."
+        self._kept: Rows | None = None
+        "The whole blocks that the next window may begin with, and the rows that fill none yet."
+
+    def feed(self, rows: Rows) -> None:
+        rows = rows[np.isfinite(rows["loss"])]
+        rows = rows if self._kept is None else np.concatenate([self._kept, rows])
+        blocks = len(rows) // ROWS
+        for block in _worse(rows[: blocks * ROWS]):
+            self._look_at(rows[block * ROWS : (block + BLOCKS) * ROWS])
+        self._kept = rows[max(0, blocks - BLOCKS + 1) * ROWS :].copy()
+
+    def _look_at(self, window: Rows) -> None:
+        jump = _jump_in(window)
+        if jump is not None and all(jump.step != known.step for known in self.found):
+            self.found = [*self.found, jump][-MOST_JUMPS:]
+
+
+def _worse(rows: Rows) -> list[int]:
+    """The first blocks of those windows whose two later blocks lie above it."""
+    middle = np.median(rows["loss"].astype(np.float64).reshape(-1, ROWS), axis=1)
+    first, later = middle[: 1 - BLOCKS], np.minimum(middle[2 : 3 - BLOCKS], middle[BLOCKS - 1 :])
+    found: list[int] = np.flatnonzero((first > 0) & (later > WORSE * first)).tolist()
+    return found
+
+
+def _jump_in(window: Rows) -> Jump | None:
     """The largest jump upwards in the middle of BLOCKS neighbouring blocks; None where there is none."""
-    if len(blocks) < BLOCKS or not min(b.loss for b in blocks[2:]) > WORSE * blocks[0].loss > 0:
-        return None
-    loss, norm, rate = (
-        np.concatenate([getattr(b.rows, name) for b in blocks]) for name in ("loss", "gradient_norm", "learning_rate")
-    )
+    loss, norm, rate = (window[name].astype(np.float64) for name in ("loss", "gradient_norm", "learning_rate"))
     sums = np.concatenate([[0.0], np.cumsum(loss)])
     place = ROWS + int(np.argmax(sums[2 * ROWS :] - 2 * sums[ROWS:-ROWS] + sums[: -2 * ROWS]))
     before, after = slice(place - ROWS, place), slice(place, place + ROWS)
-    calm = _ordinary(loss[before]) and _ordinary(norm[before]) and rate[place - 1] <= RATE_ROSE * rate[before].min()
+    calm = _ordinary(loss[before]) and _ordinary(norm[before]) and not rose(rate[before])
     if not (calm and _is_jump(loss[before], loss[after])):
         return None
-    step = int(np.concatenate([b.rows.step for b in blocks])[place])
-    return Jump(step, float(np.median(loss[before])), float(np.median(loss[after])))
+    return Jump(int(window["step"][place]), float(np.median(loss[before])), float(np.median(loss[after])))
 
 
 def _is_jump(before: Floats, after: Floats) -> bool:

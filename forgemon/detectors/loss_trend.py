@@ -12,7 +12,7 @@ from forgemon.detectors.blocks import ROWS, Blocks
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.dead_gradients import DeadGradients
 from forgemon.detectors.departure import Departure, Departures, First
-from forgemon.detectors.loss_jump import WORSE, Jump
+from forgemon.detectors.loss_jump import Jump, LossJumps
 from forgemon.detectors.update_history import Sample, UpdateHistory
 
 WATCH_BLOCKS = 4
@@ -55,6 +55,7 @@ class LossTrend:
         self._blocks = Blocks()
         self._first: First | None = None
         self._departures = Departures()
+        self._jumps = LossJumps()
         self._dead = DeadGradients()
         self._updates = UpdateHistory()
 
@@ -72,6 +73,7 @@ class LossTrend:
         if self._first is None:
             row = rows[finite[0]]
             self._first = First(int(row["step"]), float(row["loss"]), float(row["gradient_norm"]))
+        self._jumps.feed(rows)
         for block in self._blocks.feed(rows):
             self._departures.feed(block, self._first)
 
@@ -163,7 +165,7 @@ class LossTrend:
     def _watch(self, fair: Departure) -> Candidate:
         """One statistical line: the climb itself. Where the loss jumped there at once and falls since, the loop learns other data."""
         best = fair.best
-        jump = next((j for j in self._departures.jumps if j.step > best.last_step and j.before < WORSE * best.loss), None)
+        jump = next((j for j in self._jumps.found if j.step > best.last_step and j.leaves(best.loss)), None)
         evidence: dict[str, float | int | str] = {
             "best_loss": best.loss,
             "best_step": best.last_step,

@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from forgemon.chunk import Chunk
-from forgemon.detectors.candidate import figure
+from forgemon.chunk import Chunk, Event
+from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.facts import FactDetector, Seen, Verdict, evidence
+from forgemon.exceptions import exception_line, found_no_shared_memory
 from forgemon.findings import Level
-from forgemon.journal import flag, number, whole
+from forgemon.journal import flag, number, text, where_of, whole
 
 MARGIN = 1.5
 """By which the probe multiplies what the batches need."""
@@ -30,12 +31,23 @@ class MachineFacts(FactDetector):
         super().__init__()
         self._work_s: list[float] = []
         "Of the first rows that have it."
+        self._no_room: Event | None = None
+        "The exception by which torch said that /dev/shm is full."
 
     def feed(self, chunk: Chunk) -> None:
         super().feed(chunk)
+        for event in chunk.events:
+            if event["kind"] == "exception" and found_no_shared_memory(text(event, "message")):
+                self._no_room = event
         if len(self._work_s) < MOST_ROWS and len(chunk.steps):
             work = sum((chunk.steps[part].astype(np.float64) for part in _PARTS), np.zeros(len(chunk.steps)))
             self._work_s += work[np.isfinite(work)][: MOST_ROWS - len(self._work_s)].tolist()
+
+    def candidates(self) -> list[Candidate]:
+        found = super().candidates()
+        if self._no_room is not None and not any(candidate.symptom == "shm-too-small" for candidate in found):
+            found.append(_no_room(self._no_room))  # not even the first batch came through
+        return found
 
     def judge(self, symptom: str, seen: Seen) -> Verdict | None:
         return self._cpu(seen) if symptom == "cpu-fallback" else self._shared_memory(seen)
@@ -76,3 +88,18 @@ class MachineFacts(FactDetector):
             evidence(fact, "loader", "workers", "prefetch_factor", "batch_bytes", "needed_bytes", "free_bytes", "total_bytes"),
             about=f"loader {whole(fact, 'loader')}",
         )
+
+
+def _no_room(exception: Event) -> Candidate:
+    step, said = int(exception["step"]), exception_line(text(exception, "type"), text(exception, "message"))
+    return Candidate(
+        symptom="shm-too-small",
+        cause="shm-too-small",
+        level="alarm",
+        first_step=step,
+        last_step=step,
+        summary="A DataLoader worker found no room for its batch in /dev/shm.",
+        refute="A /dev/shm (df /dev/shm) that holds a batch for each worker, times its prefetch_factor.",
+        evidence={"message": said},
+        where=where_of(exception),
+    )

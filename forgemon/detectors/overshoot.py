@@ -10,6 +10,7 @@ import numpy as np
 from forgemon.chunk import Rows
 from forgemon.detectors.blocks import Blocks, Floats
 from forgemon.detectors.candidate import figure
+from forgemon.detectors.rates import rose
 from forgemon.detectors.update_history import UpdateHistory
 
 RECENT = 50
@@ -26,7 +27,6 @@ ONE_STEP = 100.0
 """Times its ordinary level that a loss reaches in one step when a single batch made it; steps that overshoot take several, or
 come after a rate that rose."""
 ORDINARY = 5.0
-RATE_ROSE = 1.3
 JUST = 50
 """Steps before it in which small updates clear the rate of blame, whatever noise did to the loss. Not fewer: weights that have
 exploded already make their updates look small."""
@@ -94,7 +94,7 @@ class BeforeBlowUp:
         if not (loss.min() >= 0 and loss[-1] > ONE_STEP * middle and loss[-ENOUGH:-1].max() <= ORDINARY * middle):
             return False
         calm = len(norms) == 0 or float(norms[-ENOUGH:].max()) <= ORDINARY * float(np.median(norms))
-        return calm and not rate[-3:].max() > RATE_ROSE * rate[0]
+        return calm and not rose(rate, LAST)
 
     @property
     def climb_began(self) -> int | None:

@@ -11,14 +11,18 @@ import numpy as np
 from forgemon.chunk import Chunk, Event
 from forgemon.detectors.blocks import Floats, slope
 from forgemon.detectors.candidate import Candidate, figure
-from forgemon.journal import number, text
+from forgemon.journal import number, text, whole
 
 FEWEST = 5
 """Evaluations before anything is said."""
+SOON_BEFORE = 2
+"""Evaluations before the best one, whose training loss is about that of the best."""
 LATER = 3
 """Newest evaluations in a row that must lie above the best one."""
 WATCH_RISE = 0.02
 ALARM_RISE = 0.10
+LONG = 8
+"""Evaluations after the best one that must all lie that far above it, where they do not go on rising."""
 SMOOTHER = 0.8
 """Noise of the median of three values in that of one: 0.67 if normal, and something for neighbours that share two of their three."""
 MOST_KEPT = 400
@@ -42,7 +46,7 @@ class _Curve:
         self.is_lost = False
         "Whether that file was overwritten or deleted since."
         self.checkpoint = ""
-        "Path of the first checkpoint saved after the best evaluation and before the next one."
+        "Path of the first file with the weights of the best evaluation, or with those of soon after it."
         self._every = 1
         self._count = 0
 
@@ -76,17 +80,18 @@ class TrainValDivergence:
                 if name in self._curves or len(self._curves) < MOST_METRICS:
                     self._newest = self._curves.setdefault(name, _Curve())
                     self._newest.feed(event)
-            elif event["kind"] == "checkpoint" and self._newest is not None:
-                self._note_checkpoint(self._newest, event)
-
+            elif event["kind"] == "checkpoint":
+                self._note_checkpoint(event)
             elif event["kind"] == "checkpoint_deleted":
                 self._note_lost(text(event, "path"))
 
-    def _note_checkpoint(self, newest: _Curve, event: Event) -> None:
-        path, best = text(event, "path"), newest.best
+    def _note_checkpoint(self, event: Event) -> None:
+        path = text(event, "path")
         self._note_lost(path)
-        if best is not None and number(event, "evaluation_step") == best.step and (newest.is_lost or not newest.checkpoint):
-            newest.checkpoint, newest.is_lost = path, False
+        for curve in self._curves.values():
+            wanted = curve.is_lost or not curve.checkpoint
+            if wanted and curve.best is not None and _holds(event, curve.best.step, curve is self._newest):
+                curve.checkpoint, curve.is_lost = path, False
 
     def _note_lost(self, path: str) -> None:
         """What was in that file is there no more."""
@@ -97,6 +102,15 @@ class TrainValDivergence:
     def candidates(self) -> list[Candidate]:
         found = (_judge(name, curve) for name, curve in self._curves.items())
         return [candidate for candidate in found if candidate is not None][:1]
+
+
+def _holds(event: Event, step: int, newest: bool) -> bool:
+    """Whether a file has the weights of `step`, or those of soon after it: saved before the next pass of that, the newest, curve."""
+    soon = newest and number(event, "evaluation_step") == step
+    if "holds_step" not in event:
+        return soon
+    holds = whole(event, "holds_step")
+    return holds is not None and (holds == step or (soon and holds > step))
 
 
 def _judge(metric: str, curve: _Curve) -> Candidate | None:
@@ -112,21 +126,33 @@ def _judge(metric: str, curve: _Curve) -> Candidate | None:
     if not above and not (_streak_above(later, best.value) >= LATER and _smoothed_above(values, noise, least)):
         return None
     since = [p for p in passes if p.step >= best.step]
-    train = np.array([p.train_loss for p in since])
+    train = np.array([_train_loss_at(best, passes), *[p.train_loss for p in since[1:]]])
     falls = _train_falls(train)
     recent = float(np.median(values[-LATER:]))
     rise = recent - best.value
-    rises = slope(np.array([p.value for p in since])) > 0 and rise > max(chance, ALARM_RISE * abs(best.value))
+    far = max(chance, ALARM_RISE * abs(best.value))
+    # What rises soon after a best that came early may sink a little later on, and stay far above it for all that.
+    stays_above = len(later) >= LONG and float(later.min()) > best.value + far
+    rises = rise > far and (slope(np.array([p.value for p in since])) > 0 or stays_above)
     if falls is False:
         return None
-    return _candidate(metric, curve, since, recent, "alarm" if falls and rises else "watch", noise)
+    return _candidate(metric, curve, since, train, recent, "alarm" if falls and rises else "watch", noise)
 
 
-def _candidate(metric: str, curve: _Curve, since: list[_Pass], recent: float, level: str, noise: float) -> Candidate:
+def _train_loss_at(best: _Pass, passes: list[_Pass]) -> float:
+    """That of the best evaluation, or of one soon before it: none may have been seen in its own interval, and a later one may be of
+    other data."""
+    seen = [p.train_loss for p in [*[p for p in passes if p.step < best.step][-SOON_BEFORE:], best]]
+    return next((value for value in reversed(seen) if math.isfinite(value)), math.nan)
+
+
+def _candidate(
+    metric: str, curve: _Curve, since: list[_Pass], train_losses: Floats, recent: float, level: str, noise: float
+) -> Candidate:
     best = curve.best
     assert best is not None
     last = since[-1]
-    trains = [p.train_loss for p in since if math.isfinite(p.train_loss)]
+    trains = train_losses[np.isfinite(train_losses)].tolist()
     train = f" while the training loss went from {figure(trains[0])} to {figure(trains[-1])}" if len(trains) > 1 else ""
     saved = f"that state is saved in {curve.checkpoint}" if curve.checkpoint else "no checkpoint of that state was seen"
     if curve.is_lost:
@@ -182,11 +208,12 @@ def _streak_above(later: Floats, level: float) -> int:
 
 
 def _train_falls(train: Floats) -> bool | None:
-    """Whether the training loss went on falling; None when it is not visible, or too little of it that lies lower."""
+    """Whether the training loss went on falling from the first one, that of the best evaluation; None when it is not visible, or
+    too little of it that lies lower."""
     seen = train[np.isfinite(train)]
     if len(seen) < 2:
         return None
     lower = float(np.median(seen[1:][-LATER:])) < float(seen[0]) - 0.02 * abs(float(seen[0]))
-    if len(seen) < LATER + 1:
+    if len(seen) < LATER + 1 or not math.isfinite(train[0]):
         return None if lower else False
     return slope(seen) < 0 and lower

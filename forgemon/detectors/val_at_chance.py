@@ -88,7 +88,8 @@ class _Passes:
     @property
     def falls(self) -> bool:
         newest = self._newest_values
-        return len(newest) >= FEWEST and all(later < earlier for earlier, later in itertools.pairwise(newest))
+        falls = all(later < earlier for earlier, later in itertools.pairwise(newest))
+        return len(newest) >= FEWEST and falls and newest[-1] <= self.best  # and is not on its way back from far above
 
 
 class ValAtChance:
@@ -179,6 +180,10 @@ class ValAtChance:
             if at_once
             else ""
         )
+        if cause == "labels-misaligned":
+            learned += (
+                " Curves alone cannot tell labels that do not match from training data that give the answer away (data-leak)."
+            )
         evidence: dict[str, float | int | str] = {
             "metric": passes.metric,
             "passes": passes.count,

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from forgemon.chunk import Chunk
+from forgemon.ranks import Ranks
 from forgemon.reader import RunReader
 from forgemon.recording import Recording
 from forgemon.telemetry import Snapshot
@@ -34,6 +35,8 @@ HEARTBEAT_S = 1.0
 """A live picture is renewed so often though nothing came: how long it has been silent is news too."""
 BUSY_SHARE = 0.25
 """Of one core, at most, spent on building frames: a long run is drawn less often rather than at its training's cost."""
+RANKS_POLL_S = 1.0
+"""How often the other ranks' files are looked at when this one's have nothing new."""
 LONG_WAY_ROWS = 20_000
 ENDED = frozenset({"finished", "exception", "killed", "exited", "gone", "detached"})
 
@@ -54,6 +57,8 @@ class Feed:
         self.playhead = Playhead(following=live)
         self._live, self._at_step = live, at_step
         self._reader = RunReader(run)
+        self._ranks = Ranks(run)
+        self._look_at_ranks = -math.inf
         self.recording = Recording()
         self._end, self._here = Position(), Position()
         self._history = LossHistory()
@@ -137,7 +142,7 @@ class Feed:
         chunk = self._reader.read()
         changed = self._output.read()
         if chunk.empty:
-            changed = changed or self._loading
+            changed = self._read_other_ranks() or changed or self._loading
             self._loading = False
             if self._at_step is not None:
                 self.playhead.to_step(self._at_step)
@@ -147,7 +152,15 @@ class Feed:
         self._take(chunk)
         return True
 
+    def _read_other_ranks(self) -> bool:
+        if time.monotonic() < self._look_at_ranks:
+            return False
+        more = self._ranks.read_more(self._reader)
+        self._look_at_ranks = time.monotonic() + (0.0 if more else RANKS_POLL_S)
+        return more
+
     def _take(self, chunk: Chunk) -> None:
+        self._ranks.feed(chunk, self._reader)
         self.recording.extend(chunk)
         self._end.feed(chunk)
         self._history.extend(chunk.steps)
@@ -158,14 +171,16 @@ class Feed:
         """The picture at the playhead."""
         head = self.playhead
         end = self._end.snapshot(self._reader.info, tuple(self._reader.problems))
-        end_report = self._end.report()
+        of_ranks = self._ranks.candidates(self._reader.info)
+        end_report = self._end.report(of_ranks)
         head.findings = tuple(sorted({f.first_step for f in end_report.findings}))
         head.ended(not self._live or end.state in ENDED)
         snapshot, report = end, end_report
         if not head.following and head.cursor is not None:
             self._announce(head.cursor)
             self._here.move(self.recording, head.cursor)
-            snapshot, report = self._here.snapshot(self._reader.info, end.problems), self._here.report()
+            snapshot = self._here.snapshot(self._reader.info, end.problems)
+            report = self._here.report([c for c in of_ranks if c.first_step <= head.cursor])
         first = int(head.steps[0]) if len(head.steps) else 0
         started = float(head.times[0]) if len(head.times) else snapshot.time
         following = head.following or head.cursor is None

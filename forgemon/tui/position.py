@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from forgemon.diagnosis import Diagnosis
 from forgemon.telemetry import Snapshot, Telemetry
 
 if TYPE_CHECKING:
+    from forgemon.detectors.candidate import Candidate
     from forgemon.diagnosis import Report
     from forgemon.recording import Recording
 
@@ -95,8 +96,9 @@ class Position:
     def snapshot(self, info: Mapping[str, Any], problems: tuple[str, ...]) -> Snapshot:
         return self._telemetry.snapshot(info, problems)
 
-    def report(self) -> Report:
-        return self._diagnosis.report()
+    def report(self, of_ranks: Iterable[Candidate] = ()) -> Report:
+        """`of_ranks`: what comparing the ranks has shown."""
+        return self._diagnosis.report(of_ranks)
 
 
 def reach(chunk: Chunk) -> tuple[float, float]:

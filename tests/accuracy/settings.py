@@ -32,6 +32,7 @@ LOOKED_AT = ("second", "third", "fourth", "practice", "fifth", "sixth")
 """The halves that were frozen ones before, and one that was drawn for tuning alone; thresholds may be chosen on them."""
 FROZEN = "seventh"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
+MOST_DRAWS = 20_000
 HALVES = ("tuning", *LOOKED_AT, "frozen")
 
 
@@ -47,14 +48,16 @@ def all_settings() -> dict[str, list[Setting]]:
 
 
 def _drawn_of(family: str, which: str, count: int, others: set[str]) -> list[Setting]:
-    """`count` settings that are not among `others`."""
+    """`count` settings that are not among `others`. ValueError where the family has no more of them."""
     draw = random.Random(f"forgemon accuracy {family} {which}".rstrip())
     found: dict[str, Setting] = {}
-    while len(found) < count:
+    for _ in range(MOST_DRAWS):
         setting = _sound(_drawn(family, draw))
         if setting.name not in others:
             found[setting.name] = setting
-    return list(found.values())
+        if len(found) == count:
+            return list(found.values())
+    raise ValueError(f"all settings of the family {family} are used but {len(found)}: give it more before {which} is drawn")
 
 
 def _drawn(family: str, draw: random.Random) -> Setting:

@@ -92,8 +92,9 @@ def _overwritten(log: Chunk) -> int | None:
         return None
     best_step, best = min(passes, key=lambda p: p[1])
     held = [next((value for step, value in reversed(passes) if step <= save), best) for save in saves]
-    worse_since = next((i for i in range(len(saves), 0, -1) if not held[i - 1] > 1.05 * best), 0)
-    return next((save for save in saves[worse_since:] if save > best_step), None)
+    kept = [save for save, value in zip(saves, held, strict=True) if value <= 1.05 * best]
+    lost_after = max([best_step, *kept])
+    return next((save for save in saves if save > lost_after), None)
 
 
 def _saved(log: Chunk) -> int | None:

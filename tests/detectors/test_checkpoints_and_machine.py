@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forgemon.chunk import Event
-from tests.detectors.fact_events import fact, found_in, only
+from tests.detectors.fact_events import fact, found_in, gone, only
 from tests.detectors.runs import chunk, evaluations, event, step_rows
 
 ENDED = [event("exiting", 500)]
@@ -24,18 +24,41 @@ def save(step: int, holds: int | None, path: str = "/out/last.pt") -> Event:
 LOST = [*evaluations([1.0, 0.5, 0.7, 0.9]), save(400, 400), fact("best-checkpoint-not-saved", step=400)]
 
 
-def test_the_best_result_is_lost_once_the_run_has_ended() -> None:
-    found = only(*LOST, *ENDED)
+GOES_ON = " The run goes on and may reach and save a better one."
+
+
+@pytest.mark.parametrize(
+    ("end", "rest"),
+    [(ENDED, ""), ([], GOES_ON), ([event("exception", 450, type="KeyboardInterrupt"), *ENDED], GOES_ON)],
+    ids=["ended", "runs", "broken off"],
+)
+def test_the_best_result_is_lost_once_its_file_is_overwritten(end: list[Event], rest: str) -> None:
+    found = only(*LOST, *end)
     assert (found.level, found.first_step) == ("alarm", 200)
     assert found.summary == (
         "The best cross_entropy, 0.5 of step 200, is in no file; a worse state replaced the one that held it. "
-        "/out/last.pt holds step 400 (0.9)."
+        f"/out/last.pt holds step 400 (0.9).{rest}"
     )
 
 
-@pytest.mark.parametrize("end", [[], [event("exception", 450, type="KeyboardInterrupt"), *ENDED]], ids=["runs", "broken off"])
-def test_while_it_may_still_be_made_good_it_is_something_to_watch(end: list[Event]) -> None:
-    assert next(c for c in found_in(chunk(events=[*LOST, *end]))).level == "watch"
+def test_one_that_was_never_saved_is_something_to_watch_until_the_end() -> None:
+    events = [
+        *evaluations([1.0, 0.5, 0.7, 0.9]),
+        save(400, 400),
+        fact("best-checkpoint-not-saved", step=400, overwritten=False),
+    ]
+    assert next(c for c in found_in(chunk(events=events))).level == "watch"
+    found = only(*events, *ENDED)
+    assert found.level == "alarm" and "overwritten" not in found.summary
+
+
+def test_a_rotation_that_deletes_the_best_is_an_alarm_at_once() -> None:
+    fact_of = fact("best-checkpoint-not-saved", step=400, overwritten=False)
+    passes = evaluations([1.0, 0.5, 0.7, 0.9])
+    rotated = [*passes[:2], save(200, 200, "/out/2.pt"), *passes[2:], save(400, 400, "/out/4.pt")]
+    gone_file = event("checkpoint_deleted", 400, path="/out/2.pt")
+    found = only(*rotated, gone_file, fact_of)
+    assert found.level == "alarm" and "the file that held it was deleted." in found.summary
 
 
 KEPT_AFTER_ALL = {
@@ -55,6 +78,12 @@ def test_what_was_kept_after_the_probe_spoke(why: str) -> None:
 def test_a_file_that_was_deleted_keeps_nothing() -> None:
     later = [save(500, 200, "/out/best.pt"), event("checkpoint_deleted", 500, path="/out/best.pt")]
     assert only(*LOST, *later, *ENDED).level == "alarm"
+
+
+def test_weights_alone_are_told_until_a_checkpoint_is_whole() -> None:
+    first = fact("checkpoint-incomplete", 20, checkpoints=1)
+    assert only(first).level == "info"
+    assert found_in(chunk(events=[first, gone("checkpoint-incomplete", 90, 20)])) == []
 
 
 # The machine

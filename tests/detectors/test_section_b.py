@@ -74,7 +74,7 @@ NOT_CERTAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "the training loader itself": ("val-uses-train-data", {"loader": 0, "share": 1.0}),
     "a few samples in common": ("val-uses-train-data", {"share": 0.005}),
     "shared memory that is just enough": ("shm-too-small", {"free_bytes": 9 << 20}),
-    "the run goes on": ("best-checkpoint-not-saved", {}),
+    "the run goes on": ("best-checkpoint-not-saved", {"overwritten": False}),
     "a branch that is not used": ("frozen-parameters", {"names": ["b.weight"]}),
 }
 

@@ -32,6 +32,30 @@ def test_names_the_best_step_its_checkpoint_and_both_curves() -> None:
     assert found.evidence["best_step"] == 600
 
 
+@pytest.mark.parametrize(
+    ("step", "evaluation_step", "holds", "is_saved"),
+    [
+        (2000, 2000, 600, True),
+        (2000, 2000, None, False),
+        (620, 600, 620, True),
+        (600, 600, 500, False),
+        (2000, 2000, 2000, False),
+    ],
+    ids=["a copy of it", "a copy of something", "soon after it", "a copy of an earlier one", "the last one"],
+)
+def test_a_file_is_of_the_best_step_by_the_weights_in_it(
+    step: int, evaluation_step: int, holds: int | None, is_saved: bool
+) -> None:
+    detector = TrainValDivergence()
+    passes = evaluations(VALIDATION, TRAIN)
+    saved = event("checkpoint", step, path="/out/best.pt", evaluation_step=evaluation_step, holds_step=holds)
+    before, after = [e for e in passes if e["step"] <= step], [e for e in passes if e["step"] > step]
+    detector.feed(chunk(None, [*before, saved, *after]))
+    (found,) = detector.candidates()
+    assert found.evidence["best_step"] == 600
+    assert found.evidence.get("checkpoint") == ("/out/best.pt" if is_saved else None)
+
+
 @pytest.mark.parametrize("kind", ["checkpoint", "checkpoint_deleted"])
 def test_a_checkpoint_that_was_overwritten_or_deleted_is_not_called_saved(kind: str) -> None:
     detector = TrainValDivergence()
@@ -60,6 +84,24 @@ def test_of_a_training_loss_that_rose_two_values_are_enough() -> None:
     seen[16] = 0.1
     found = judged(VALIDATION, seen)
     assert found is not None and found.level == "watch" and "went from 0.17 to 0.1" in found.summary
+
+
+@pytest.mark.parametrize(("newest_seen", "level"), [(4, None), (0, "watch")], ids=["soon before it", "long before it"])
+def test_a_best_evaluation_without_a_training_loss_is_compared_with_that_soon_before(
+    newest_seen: int, level: str | None
+) -> None:
+    """After the best one the data became harder: the training loss jumped, and falls from there."""
+    seen = np.concatenate([0.2 + 0.1 * np.exp(-np.arange(6)), 1 - 0.02 * np.arange(14)])
+    seen[newest_seen + 1 : 6] = np.nan
+    found = judged(VALIDATION, seen)
+    assert (None if found is None else found.level) == level
+
+
+@pytest.mark.parametrize(("count", "level"), [(7, "watch"), (8, "alarm")])
+def test_a_rise_that_sinks_a_little_and_stays_far_above_the_best(count: int, level: str) -> None:
+    later = np.array([0.72, 0.88, 0.97, 0.96, 0.93, 0.9, 0.89, 0.88])[-count:]
+    found = judged([0.585, *np.sort(later)[::-1]], [1.2, *np.linspace(0.7, 0.05, count)])
+    assert found is not None and (found.level, found.first_step) == (level, 100)
 
 
 @pytest.mark.parametrize("count", range(1, 9))

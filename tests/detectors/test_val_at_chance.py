@@ -52,7 +52,10 @@ def judged(whole: Chunk) -> Candidate | None:
 RISING = [CHANCE + 0.1 * i for i in range(8)]
 
 
-@pytest.mark.parametrize("values", [RISING, [CHANCE] * 8, [2 * CHANCE, 3.0, 2.8, 3.1, 2.9, 3.0]])
+@pytest.mark.parametrize(
+    "values",
+    [RISING, [CHANCE] * 8, [2 * CHANCE, 3.0, 2.8, 3.1, 2.9, 3.0], [3.0, 20.0, 40.0, 39.0, 38.0, 37.0, 36.0, 35.0, 34.0]],
+)
 def test_a_model_that_learns_and_never_beats_a_guess_is_an_alarm(values: list[float]) -> None:
     found = judged(run(values))
     assert found is not None and (found.level, found.cause) == ("alarm", "labels-misaligned")

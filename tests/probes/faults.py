@@ -72,7 +72,9 @@ def make_places(ours: dict[str, Any]) -> None:
     guard.calibrate = ours["steps"].Steps.calibrate = lambda self: None
     for module, kind, names in (
         ("rows", "Row", ["take"]),
-        ("session", "Session", ["_prepare", "_raised", "write_info"]),
+        ("session", "Session", ["_prepare"]),
+        ("uncaught", "Uncaught", ["_raised"]),
+        ("run_folder", "RunFolder", ["write_info"]),
         ("period", "Period", ["passes"]),
         ("loop", "Loop", ["flush_evaluations"]),
         ("transfer", "Transfer", ["poll", "finish"]),

@@ -113,3 +113,45 @@ def test_a_function_that_each_step_calls_is_left_alone_between_observed_steps(tm
     measured = json.loads((tmp_path / "measured.json").read_text())
     assert measured["kinds"] == 2
     assert 2 < measured["changes"] < 900
+
+
+OPTIMIZERS_ASLEEP = """
+import json, sys, torch
+session = sys.modules["_forgemon_probe"].session
+taken, asleep = {}, 0
+class Part:
+    def __init__(self, name):
+        self.name, self.model = name, torch.nn.Linear(64, 64)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01)
+    def step(self):
+        global asleep
+        self.optimizer.zero_grad()
+        self.model(torch.ones(64, 64)).square().mean().backward()
+        self.optimizer.step()
+        taken[self.name] = taken.get(self.name, 0) + 1
+        asleep += session.guard.mode == 0
+main, second = Part("main"), Part("second")
+for number in range(1200):
+    main.step()
+    if number % 3 == 0:
+        second.step()
+    if number == 700:
+        third = Part("third")
+    if number >= 700 and number % 50 == 0:
+        third.step()
+while not (taken["second"] > 1000 and session.steps.step == taken["second"]):
+    second.step()  # the main one rests
+counted = {part.name: session.optimizers.by_id[id(part.optimizer)].steps for part in (main, second, third)}
+json.dump({"taken": taken, "counted": counted, "asleep": asleep, "step": session.steps.step}, open("measured.json", "w"))
+"""
+
+
+def test_each_optimizer_is_counted_while_asleep(tmp_path: Path) -> None:
+    """One that comes late counts on from where the others are: so does `third`, from 700 on."""
+    run_script(OPTIMIZERS_ASLEEP, tmp_path, budget=0.02)
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    taken, counted = measured["taken"], measured["counted"]
+    assert counted == {"main": taken["main"], "second": taken["second"], "third": 701 + taken["third"]}
+    assert measured["asleep"] > 800
+    rows = read(tmp_path).steps
+    assert rows["step"][rows["optimizer"] == 1][-1] > 1000

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from forgemon.exceptions import exception_line
 from tests.probes.common_script import COMMON
 from tests.probes.watched import column, events, line_of, read, run_script
 
@@ -71,6 +73,39 @@ def test_the_exception_that_ends_the_run_is_recorded_and_printed_as_ever(tmp_pat
     (raised,) = events(read(tmp_path), "exception")
     assert (raised["type"], raised["message"]) == ("RuntimeError", "out of luck")
     assert raised["where"]["line"] == line_of(RAISES, "raise RuntimeError")
+
+
+RAISES_IN_A_WORKER = """
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
+class Rows(Dataset):
+    def __len__(self):
+        return 64
+    def __getitem__(self, index):
+        if index == 40:
+            raise ValueError("row 40 has 3 columns" + " or more" * COUNT)
+        return torch.ones(2), index % 2
+model = torch.nn.Linear(2, 2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for inputs, targets in DataLoader(Rows(), 8, num_workers=1):
+    optimizer.zero_grad()
+    F.cross_entropy(model(inputs), targets).backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("count", [0, 300])
+def test_the_line_of_an_exception_in_a_worker_is_that_of_the_dataset(tmp_path: Path, count: int) -> None:
+    source = RAISES_IN_A_WORKER.replace("COUNT", str(count))
+    done = run_script(source, tmp_path, check=False)
+    assert "ValueError: row 40 has 3 columns" in done.stderr
+    (raised,) = events(read(tmp_path), "exception")
+    assert (raised["where"]["line"], raised["where"]["function"]) == (line_of(source, "raise ValueError"), "__getitem__")
+    assert len(raised["message"]) < 2100
+    said = exception_line(raised["type"], raised["message"])
+    assert said.endswith("(in DataLoader worker process 0)") and ("row 40 has 3 columns" in said or count)
+    assert any(frame.startswith("<module>") for frame in raised["traceback"])
 
 
 SAFETENSORS = (

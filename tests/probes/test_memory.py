@@ -74,12 +74,15 @@ class Writer:
         self.rows.append(values)
 
 
+class Signals:
+    def seen(self, *names: str) -> None: ...
+
+
 class Session:
     def __init__(self) -> None:
         self.writer = Writer()
+        self.signals = Signals()
         self.step = 0
-
-    def seen(self, signal: str) -> None: ...
 
     def step_now(self) -> int:
         return self.step

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probes.instruments import SIGNALS
+from probes.signals import NAMES
 from tests.probes.common_script import COMMON, measured
 from tests.probes.watched import column, events, line_of, read, run_script
 
@@ -71,7 +71,7 @@ def test_classifier(tmp_path: Path) -> None:
     assert modes[:2] == [(False, line_of(CLASSIFIER, "model.eval()")), (True, line_of(CLASSIFIER, "model.train()"))]
     assert events(chunk, "exiting") and not events(chunk, "fact") and not events(chunk, "exception")
     signals = events(chunk, "signals")[-1]["signals"]
-    assert [name for name in SIGNALS if signals[name] != "seen"] == []
+    assert [name for name in NAMES if signals[name] != "seen"] == []
 
 
 ACCUMULATION = (

@@ -1,0 +1,73 @@
+"""All optimizers of the process that we have met and that live."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import discover
+from .known import Known, layout_of
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Optimizers:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.by_id: dict[int, Known] = {}
+        self._count = 0
+
+    def know(self, optimizer: torch.optim.Optimizer, step: int) -> Known:
+        """`step`: that of the process, from which one counts that comes late."""
+        known = self.by_id.get(id(optimizer))
+        if known is None:
+            identity = id(optimizer)
+            gone = functools.partial(self._session.guard.protected, self._forget, identity)
+            self._count += 1  # first: whatever fails after it, no two optimizers share a number, and with it a table
+            known = self.by_id[identity] = Known(self._count - 1, optimizer, step, gone)
+            self._session.emit(
+                "optimizer",
+                at_step=max(step, known.steps),
+                index=known.index,
+                **{"class": type(optimizer).__name__},
+                learning_rate=discover.learning_rate(optimizer),
+                hyperparameters=discover.hyperparameters(optimizer),
+                parameters=len(known.parameters),
+                counted_from="the optimizer's own count" if known.counted is not None else "attach",
+            )
+        elif known.layout != layout_of(optimizer):
+            known.refresh(optimizer)
+        return known
+
+    def _forget(self, identity: int, _: object) -> None:
+        known = self.by_id.pop(identity, None)
+        if known is not None:
+            known.let_go()
+
+    def living(self) -> list[torch.optim.Optimizer]:
+        found = [known.optimizer() for known in self.everyone()]
+        return [optimizer for optimizer in found if optimizer is not None]
+
+    def everyone(self) -> list[Known]:
+        """All optimizers that live."""
+        return list(self.by_id.values())
+
+    def backward_begins(self) -> None:
+        for known in self.everyone():
+            known.reuse.backward_begins(self._session.user_line)
+
+    def backward_ended(self) -> None:
+        for known in self.everyone():
+            known.reuse.backward_ended()
+
+    def cleared(self, optimizer: torch.optim.Optimizer | None) -> None:
+        """zero_grad() of one optimizer, or of a module (None), which may reach any of them."""
+        for known in self.everyone() if optimizer is None else filter(None, [self.by_id.get(id(optimizer))]):
+            known.reuse.cleared()
+
+    def rewritten(self) -> None:
+        for known in self.everyone():
+            known.reuse.rewritten()

@@ -1,0 +1,33 @@
+"""Modes of the program's or of torch's that see what torch's functions are asked to do (a default device, a counter of operations, a
+compiler's fake tensors), and classes of tensors that do. They are to see nothing of ours, which is to do what it does without them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+_C: Any = torch._C
+
+
+def switches() -> tuple[Any, Any]:
+    """Two of torch's own context managers, the second or None: in both, neither a mode, where one is active on this thread, nor a class
+    of tensors of the program's sees what torch's functions are asked to do. Each is left in one call of C, into which no
+    interrupt falls."""
+    if _C._len_torch_dispatch_stack() or _C._len_torch_function_stack():
+        return _C.DisableTorchFunction(), _C._DisableTorchDispatch()
+    return _C.DisableTorchFunctionSubclass(), None
+
+
+@contextlib.contextmanager
+def out_of_modes() -> Iterator[None]:
+    """In here torch's functions do what they do without any mode."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_C.DisableTorchFunction())
+        stack.enter_context(_C._DisableTorchDispatch())
+        if _C._meta_in_tls_dispatch_include():  # inside a kernel of fake tensors, where all of torch works on shapes alone
+            usual = _C.DispatchKeySet(_C.DispatchKey.BackendSelect) | _C.DispatchKeySet(_C.DispatchKey.ADInplaceOrView)
+            stack.enter_context(_C._ForceDispatchKeyGuard(usual, _C._dispatch_tls_local_exclude_set()))
+        yield
