@@ -10,7 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from probes.record import OPEN_FLAGS, Column, Table, _header, event_line
+from probes.record import OPEN_FLAGS, Column, event_line
+from probes.table import Table, npy_header
 
 RETRY_S = 5.0
 
@@ -19,7 +20,7 @@ class ContinuedTable(Table):
     """A table that goes on behind the rows of an earlier sidecar, where that one wrote the same columns."""
 
     def __init__(self, path: str, columns: Sequence[Column]) -> None:
-        header = _header(columns, 0)
+        header = npy_header(columns, 0)
         fd = _open_table(path, header.partition(b"'shape'")[0])
         if fd is None:
             super().__init__(path, columns)

@@ -18,7 +18,7 @@ MOST_RANKS = 64
 
 
 class Ranks:
-    """Each rank is read once more for two rows of the symptom table; a run of one rank costs nothing."""
+    """Each rank is read once more for two rows of the symptom table; of a run of one rank no file is read twice."""
 
     def __init__(self, run: Path) -> None:
         self._run = run

@@ -22,7 +22,7 @@ def watch(run_dir: str | os.PathLike[str] | None = None, *, budget: float = 0.01
     state = sys.modules.get(bootstrap.STATE)
     session = getattr(state, "session", None)
     if session is not None and session.active:
-        return Path(session.run_directory)
+        return Path(session.folder.path)
     directory = _new_directory(run_dir)
     directory.mkdir(parents=True, exist_ok=True)
     import torch.utils.data  # noqa: F401  (late: a viewer that imports this package loads no torch)

@@ -16,7 +16,8 @@ from typing import Any
 PACKAGE = "_forgemon_probes"
 STATE = "_forgemon_probe"
 ORDER = (
-    "record where schedule writer observe dynamo torch_modes guard pending moment transfer graph_marks losses evaluations unnamed passes "
+    "record table "
+    "where schedule writer observe dynamo torch_modes guard pending moment transfer graph_marks losses evaluations unnamed passes "
     "discover gradients reuse checkpoints asleep attention frames counters "
     "looks run_info loader_identity training_data window loop rows known parameters validation probe facts "
     "directions scalars series kept logged "
@@ -44,7 +45,7 @@ def start(config: dict[str, Any]) -> None:
     state = sys.modules.get(STATE)
     session = getattr(state, "session", None)
     if session is not None and session.active:
-        _tell(config, "refused", message="this process is already watched", run_dir=session.run_directory)
+        _tell(config, "refused", message="this process is already watched", run_dir=session.folder.path)
         return
     if torch_is_ready():
         enter(config)

@@ -10,25 +10,41 @@ from typing import Any
 import torch
 
 _eval_frame: Any = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
-
-Compiler = Any
-"""What dynamo has installed to look at each frame: None, False or a callback."""
+_set_compiler: Any = getattr(_eval_frame, "set_eval_frame", None)
+"""Sets what looks at each frame of this thread (None, False or dynamo's callback) and returns what did before."""
+_compiler: Any = getattr(_eval_frame, "get_eval_frame_callback", lambda: _set_compiler(None))
+"""What looks at them now; in a torch that cannot tell, taken away to be told."""
 
 
 def skip(codes: Iterable[types.CodeType]) -> None:
     """Have dynamo run these code objects unseen. Does not import dynamo."""
-    skip_code = getattr(_eval_frame, "skip_code", None)
-    if skip_code is not None:
-        for code in codes:
+    skip_code = getattr(_eval_frame, "skip_code", None)  # until torch 2.7; since then a code object has a strategy
+    set_strategy = getattr(_eval_frame, "set_code_exec_strategy", None)
+    for code in codes:
+        if skip_code is not None:
             skip_code(code)
+        elif set_strategy is not None:
+            actions = _eval_frame._FrameAction
+            set_strategy(code, _eval_frame._FrameExecStrategy(actions.SKIP, actions.DEFAULT))
 
 
-def switch() -> Callable[[Compiler], Compiler] | None:
-    """The function that sets the compiler of this thread's frames and returns the one before; None where torch has none."""
-    return getattr(_eval_frame, "set_eval_frame", None)
+def uncompiled(function: Callable[..., object], *values: Any) -> None:
+    """Call `function` while no compiler looks at the frames of this thread. An interrupt may fall between any two of these calls."""
+    if _set_compiler is None or "torch._dynamo" not in sys.modules:
+        function(*values)
+        return
+    compiler = _compiler()
+    try:
+        _set_compiler(None)
+        function(*values)
+    finally:
+        _set_compiler(compiler)
 
 
 def has_compiled_frames() -> bool:
     """Whether dynamo has compiled anything in this process."""
     convert = sys.modules.get("torch._dynamo.convert_frame")
     return bool(getattr(convert, "FRAME_COUNTER", 0)) if convert is not None else False
+
+
+skip([uncompiled.__code__])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import dynamo
+from .dynamo import skip, uncompiled
 from .observe import new_observer
-from .torch_modes import switches
+from .torch_modes import unseen
 
 if TYPE_CHECKING:
     from .attention import Watched
@@ -66,53 +65,44 @@ class Guard:
     ) -> Callable[..., None]:
         """`always`: whatever the mode. `light`: what is called instead in mode LOSS. `watched`: the function it belongs to."""
         clock, getpid = time.perf_counter, os.getpid
-        modules, compile_with = sys.modules, dynamo.switch()
+
+        def chosen(*values: Any) -> None:
+            call = callback if always else self._in_this_mode(callback, light, watched)
+            if call is not None:
+                call(*values)
 
         def guarded(*values: Any) -> None:
             if self.inside or not self.active or getpid() != self.pid:
                 return
             began = clock()
-            chosen = callback
-            compiling = compile_with is not None and "torch._dynamo" in modules
-            compiler = functions = dispatch = None
             try:
                 self.inside = True
                 self.calls += 1
-                if compiling and compile_with is not None:
-                    compiler = compile_with(None)
-                functions, dispatch = switches()
-                functions.__enter__()
-                if dispatch is not None:
-                    dispatch.__enter__()
-                if not always:
-                    if self.mode == LOSS and light is not None:
-                        chosen = light
-                    elif self.mode != AWAKE and (watched is None or not self.rouse(watched)):
-                        return
-                    if watched is not None:
-                        watched.called(self.step)
-                chosen(*values)
+                uncompiled(unseen, chosen, values)
             except Exception as error:
-                self.swallow_ours(chosen, error)
+                self.swallow_ours(callback, error)
             finally:
                 self.inside = False
-                try:  # an interrupt may follow upon each of these calls of C; all must be made
-                    if compiling and compile_with is not None:
-                        compile_with(compiler)
-                finally:
-                    try:
-                        if dispatch is not None:
-                            dispatch.__exit__(None, None, None)
-                    finally:
-                        if functions is not None:
-                            functions.__exit__(None, None, None)
                 if self.when_over is not None:
                     self._now_over()
                 self.spent_s += clock() - began + self.overhead_s
 
         guarded._torchdynamo_disable = True  # type: ignore[attr-defined]
-        dynamo.skip([guarded.__code__])
+        skip([guarded.__code__])
         return guarded
+
+    def _in_this_mode(
+        self, callback: Callable[..., None], light: Callable[..., None] | None, watched: Watched | None
+    ) -> Callable[..., None] | None:
+        """What is to be called of the two, if anything."""
+        chosen = callback
+        if self.mode == LOSS and light is not None:
+            chosen = light
+        elif self.mode != AWAKE and (watched is None or not self.rouse(watched)):
+            return None
+        if watched is not None:
+            watched.called(self.step)
+        return chosen
 
     def calibrate(self, calls: int = 500) -> None:
         """Measure what the call of a callback costs on this machine beside the callback itself."""

@@ -24,8 +24,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 FORMAT = 1
@@ -231,71 +230,3 @@ def write_json_once(path: str, value: Mapping[str, Any]) -> None:
         json.dump(encode_json(value), file, indent=1, ensure_ascii=False)
         file.write("\n")
     os.replace(temporary, path)
-
-
-class Table:
-    """A growing .npy file of a structured dtype; one writer. Every method raises OSError as the disk does."""
-
-    def __init__(self, path: str, columns: Sequence[Column]) -> None:
-        self.path = path
-        self._row = struct.Struct("<" + "".join(_struct_code(c) for c in columns))
-        self._columns = columns
-        self._count = 0
-        self._rests = False
-        self._header_size = len(_header(columns, 0))
-        self._fd = os.open(path, os.O_RDWR | os.O_TRUNC | OPEN_FLAGS, 0o644)
-        try:
-            self._write(_header(columns, 0), 0)
-        except OSError:
-            self.close()  # whoever tries again opens it anew
-            raise
-
-    def append(self, rows: Iterable[Iterable[float]]) -> int:
-        """Append rows, each a flat sequence of all numbers of the columns; returns how many. All or nothing."""
-        packed = [self._pack(row) for row in rows]
-        if not packed:
-            return 0
-        if self._rests:
-            self._fd, self._rests = os.open(self.path, os.O_RDWR | OPEN_FLAGS & ~os.O_CREAT), False
-        self._write(b"".join(packed), self._header_size + self._count * self._row.size)
-        self._count += len(packed)
-        self._write(_header(self._columns, self._count), 0)
-        return len(packed)
-
-    def _pack(self, row: Iterable[float]) -> bytes:
-        try:
-            return self._row.pack(*row)
-        except OverflowError:  # finite, but beyond a float32
-            return self._row.pack(*[v if abs(v) < 3e38 or v != v else math.copysign(math.inf, v) for v in row])
-
-    def _write(self, data: bytes, offset: int) -> None:
-        written = os.pwrite(self._fd, data, offset)
-        if written != len(data):  # a full disk took a part: leave no torn row for the next append to follow
-            if offset:
-                os.ftruncate(self._fd, offset)
-            raise OSError(28, "short write", self.path)
-
-    def rest(self) -> None:
-        """Close the file until the next append: a process has only so many open files, and the others are the program's."""
-        self._rests = self._rests or self._fd >= 0
-        self.close()
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-def _struct_code(column: Column) -> str:
-    code = {"i8": "q", "i4": "i", "f8": "d", "f4": "f"}[column[1]]
-    return code if len(column) == 2 else f"{column[2]}{code}"
-
-
-def _header(columns: Sequence[Column], count: int) -> bytes:
-    """Version 1.0 header of the .npy format (numpy.lib.format), of one size for every row count."""
-    described = ", ".join(f"({c[0]!r}, '<{c[1]}')" if len(c) == 2 else f"({c[0]!r}, '<{c[1]}', ({c[2]},))" for c in columns)
-    text = f"{{'descr': [{described}], 'fortran_order': False, 'shape': ({count},), }}"
-    widest = len(text) - len(str(count)) + 20
-    padded = -(-(10 + widest + 1) // 64) * 64
-    body = text.ljust(padded - 11) + "\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(body)) + body.encode("latin1")

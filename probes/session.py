@@ -134,10 +134,6 @@ class Session:
     def _run_info(self, path: str) -> dict[str, Any]:
         return run_info({**self.config, "run_dir": path}, self.optimizers.living(), self.roots())
 
-    @property
-    def run_directory(self) -> str:
-        return self.folder.path
-
     def _hook_steps(self) -> None:
         before, after = self.steps.hooks()
         self._handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]

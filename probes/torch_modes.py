@@ -4,7 +4,7 @@ compiler's fake tensors), and classes of tensors that do. They are to see nothin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,13 +12,15 @@ import torch
 _C: Any = torch._C
 
 
-def switches() -> tuple[Any, Any]:
-    """Two of torch's own context managers, the second or None: in both, neither a mode, where one is active on this thread, nor a class
-    of tensors of the program's sees what torch's functions are asked to do. Each is left in one call of C, into which no
-    interrupt falls."""
+def unseen(function: Callable[..., object], values: tuple[object, ...]) -> None:
+    """Call `function`: neither a mode, where one is active on this thread, nor a class of tensors of the program's sees what torch's
+    functions are asked to do. Each context is entered and left in one call of C, into which no interrupt falls."""
     if _C._len_torch_dispatch_stack() or _C._len_torch_function_stack():
-        return _C.DisableTorchFunction(), _C._DisableTorchDispatch()
-    return _C.DisableTorchFunctionSubclass(), None
+        with _C.DisableTorchFunction(), _C._DisableTorchDispatch():
+            function(*values)
+    else:
+        with _C.DisableTorchFunctionSubclass():
+            function(*values)
 
 
 @contextlib.contextmanager

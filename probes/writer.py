@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .record import OPEN_FLAGS, Column, Table, event_line, metric_file_name
+from .record import OPEN_FLAGS, Column, event_line, metric_file_name
+from .table import Table
 
 PERIOD_S = 0.2
 RETRY_S = 5.0

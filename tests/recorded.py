@@ -11,7 +11,6 @@ from typing import Any
 from probes.record import (
     METRIC_COLUMNS,
     STEP_COLUMNS,
-    Table,
     event_line,
     gradient_columns,
     machine_columns,
@@ -20,6 +19,7 @@ from probes.record import (
     update_columns,
     write_json_once,
 )
+from probes.table import Table
 
 START = 1_700_000_000.0
 

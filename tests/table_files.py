@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from forgemon.tables import TableFile
-from probes.record import Table
+from probes.table import Table
 from tests.recorded import START
 
 

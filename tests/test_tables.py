@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from forgemon.soundness import SoundRows
 from forgemon.tables import TableFile, last_row, parse_columns
-from probes.record import METRIC_COLUMNS, STEP_COLUMNS, Table, gradient_columns
+from probes.record import METRIC_COLUMNS, STEP_COLUMNS, gradient_columns
+from probes.table import Table
 from tests.recorded import START, step_values
 from tests.table_files import metric_rows, read_rows, table_of
 

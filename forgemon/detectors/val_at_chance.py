@@ -180,8 +180,9 @@ class ValAtChance:
             if at_once
             else ""
         )
+        doubt = ""
         if cause == "labels-misaligned":
-            learned += (
+            doubt = (
                 " Curves alone cannot tell labels that do not match from training data that give the answer away (data-leak)."
             )
         evidence: dict[str, float | int | str] = {
@@ -205,7 +206,7 @@ class ValAtChance:
             last_step=passes.last_step,
             summary=f"The training loss fell from {figure(began)} to {figure(train)}, but in {passes.count} validation passes "
             f"({passes.metric}) the best was {figure(passes.best)}, no better than untrained; the newest is {figure(passes.newest)}."
-            f"{learned}",
+            f"{learned}{doubt}",
             refute="A pass over some training batches in evaluation mode: if its loss is as high, the model and not the validation data "
             "is at fault; if it is low, compare the labels and the preparation of both sets.",
             evidence=evidence,

@@ -17,7 +17,8 @@ import psutil
 
 from forgemon import sidecar
 from forgemon.ending import WatchedProcess
-from probes.record import STEP_COLUMNS, Table
+from probes.record import STEP_COLUMNS
+from probes.table import Table
 from tests.waiting import wait_for
 
 QUICK = ("--stall-after", "0.4", "--first-step-after", "0.4")

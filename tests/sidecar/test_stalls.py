@@ -11,7 +11,8 @@ import pytest
 
 from forgemon import stalls
 from forgemon.stalls import StallClock, StallLimits, recent_gaps_s, stack_of, usual_gap_s
-from probes.record import STEP_COLUMNS, Table
+from probes.record import STEP_COLUMNS
+from probes.table import Table
 from tests.sidecar.scene import QUICK, Scene, step_row
 from tests.waiting import wait_for
 
