@@ -6,18 +6,12 @@ import numpy as np
 
 from forgemon.checklist import Checklist
 from forgemon.chunk import Chunk
-from forgemon.diagnosis import Diagnosis, Report
 from forgemon.findings import Check, Finding
 from tests.detectors.fact_events import fact
 from tests.detectors.runs import chunk, evaluations, event, step_rows
+from tests.diagnosed import report_of
 
 NAN = float("nan")
-
-
-def report_of(whole: Chunk) -> Report:
-    diagnosis = Diagnosis()
-    diagnosis.feed(whole)
-    return diagnosis.report()
 
 
 def checks(whole: Chunk) -> dict[str, Check]:

@@ -9,19 +9,13 @@ import numpy as np
 import pytest
 
 from forgemon.chunk import Chunk, Event
-from forgemon.diagnosis import Diagnosis, Report
 from tests.detectors.fact_events import fact
 from tests.detectors.runs import START, chunk, evaluations, event, machine_event, step_rows
+from tests.diagnosed import report_of
 
 NAN = math.nan
 LEARNS = np.geomspace(2, 0.4, 1000)
 QUESTIONS = ["best_checkpoint", "curves", "first_failure", "stable"]
-
-
-def report_of(whole: Chunk) -> Report:
-    diagnosis = Diagnosis()
-    diagnosis.feed(whole)
-    return diagnosis.report()
 
 
 def said(whole: Chunk) -> dict[str, str]:

@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from probes.saved_files import HELD, Result, SavedFile, SavedFiles
+from tests.probes.checkpoint_loops import COMMON, checkpoint_facts
 from tests.probes.watched import events, line_of, read, run_script
-
-COMMON = """
-import copy, os, shutil, torch
-import torch.nn.functional as F
-one, held_out, far = torch.ones(4, 2), torch.ones(4, 2), torch.full((4, 1), 100.0)
-model = torch.nn.Linear(2, 1, bias=False)
-torch.nn.init.zeros_(model.weight)
-optimizer = torch.optim.SGD(model.parameters(), lr=1 / 6, momentum=0.0)
-def train():
-    for _ in range(3):  # the output rises by 1 in all
-        optimizer.zero_grad()
-        F.l1_loss(model(one), far).backward()
-        optimizer.step()
-def validate():
-    model.eval()
-    with torch.no_grad():
-        loss = F.mse_loss(model(held_out), torch.full((4, 1), 3.2)).item()
-    model.train()
-    return loss
-best = float("inf")
-"""
-"""Validation losses at steps 3, 6, 9, ...: 4.84, 1.44, 0.04, 0.64, 3.24, 7.84."""
-
-
-def checkpoint_facts(folder: Path, body: str, **more: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Runs a loop; its checkpoint events, and its facts about checkpoints."""
-    run_script(COMMON + body, folder, **more)
-    chunk = read(folder)
-    return events(chunk, "checkpoint"), [e for e in events(chunk, "fact") if "checkpoint" in e["fact"]]
-
 
 LAST_ONLY = """
 for epoch in range(6):
@@ -116,42 +86,6 @@ def test_files_that_are_renamed_once_written_are_not_taken_for_overwritten(tmp_p
     assert facts == []
 
 
-KEPT_IN_MEMORY = """
-for epoch in range(6):
-    train()
-    loss = validate()
-    if loss < best:
-        best, state = loss, COPY
-LAST
-"""
-COPIES = {
-    "deepcopy": ("copy.deepcopy(model.state_dict())", 'torch.save(state, "best.pt")'),
-    "clones": ("{k: v.detach().clone() for k, v in model.state_dict().items()}", 'torch.save({"model": state}, "best.pt")'),
-    "the model": ("copy.deepcopy(model)", 'torch.save(state.state_dict(), "best.pt")'),
-    "loaded": ("copy.deepcopy(model.state_dict())", 'model.load_state_dict(state); torch.save(model.state_dict(), "best.pt")'),
-}
-
-
-@pytest.mark.parametrize("how", COPIES)
-def test_a_copy_of_the_best_weights_is_known_when_it_is_saved_at_the_end(tmp_path: Path, how: str) -> None:
-    kept, last = COPIES[how]
-    (saved,), facts = checkpoint_facts(tmp_path, KEPT_IN_MEMORY.replace("COPY", kept).replace("LAST", last))
-    assert (saved["step"], saved["holds_step"]) == (18, 9)
-    assert [fact for fact in facts if fact["fact"] == "best-checkpoint-not-saved"] == []
-
-
-def test_a_copy_from_before_the_first_step(tmp_path: Path) -> None:
-    body = "validate(); state = copy.deepcopy(model.state_dict()); train(); torch.save(state, 'x.pt')"
-    (saved,), _ = checkpoint_facts(tmp_path, body)
-    assert (saved["step"], saved["holds_step"]) == (3, 0)
-
-
-def test_a_copy_that_no_pass_looked_at_is_of_nobody_knows_which_step(tmp_path: Path) -> None:
-    copied = "copy.deepcopy(model.state_dict()); train()"
-    (saved,), _ = checkpoint_facts(tmp_path, "train(); validate(); train(); state = " + copied + "; torch.save(state, 'x.pt')")
-    assert (saved["step"], saved["holds_step"]) == (9, None)
-
-
 ROTATED = """
 import time
 def seen(text):
@@ -176,44 +110,6 @@ def test_deleted_files_are_missed_and_weights_alone_do_not_resume(tmp_path: Path
     assert (found["best-checkpoint-not-saved"]["best_step"], found["best-checkpoint-not-saved"]["overwritten"]) == (9, False)
     incomplete = found["checkpoint-incomplete"]
     assert (incomplete["has_optimizer"], incomplete["has_progress"]) == (False, False)
-
-
-WEIGHTS_FIRST = """
-import json, sys
-def incomplete():
-    session = sys.modules["_forgemon_probe"].session
-    session.writer.flush(30)
-    return [(e["kind"], e["step"]) for e in map(json.loads, open("run/rank-0/events.jsonl")) if e.get("fact") == "checkpoint-incomplete"]
-def save_all(folder):
-    os.makedirs(folder, exist_ok=True)
-    torch.save(model.state_dict(), f"{folder}/model.pt")
-    torch.save(optimizer.state_dict(), f"{folder}/optimizer.pt")
-    torch.save({"epoch": 1}, f"{folder}/progress.pt")
-train()
-torch.save(model.state_dict(), "best.pt")
-print(incomplete())
-train()
-print(incomplete())
-MORE
-train()
-print(incomplete())
-"""
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ('torch.save(model.state_dict(), "best.pt")', [("fact", 3), ("fact", 6)]),
-        ('save_all("last")', [("fact", 3), ("fact_gone", 6)]),
-        ('torch.save(model.state_dict(), "best.pt"); save_all("last")', [("fact", 3), ("fact_gone", 6)]),
-    ],
-    ids=["weights again", "all", "both"],
-)
-def test_weights_alone_are_told_at_the_next_step_until_all_is_saved(tmp_path: Path, more: str, said: list[Any]) -> None:
-    done = run_script(COMMON + WEIGHTS_FIRST.replace("MORE", more), tmp_path)
-    assert done.stderr == ""
-    lines = [ast.literal_eval(line) for line in done.stdout.splitlines()]
-    assert lines == [[], said[:1], said]
 
 
 MANY_KINDS = """
