@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .asleep import Asleep, Mark
+from .dynamo import skip
 from .gradients import gradient_norms
 from .guard import ASLEEP, AWAKE, LOSS
 from .known import Known, Observation
@@ -101,6 +102,7 @@ class Steps:
             except Exception as error:
                 guard.swallow_ours(after, error)
 
+        skip([before.__code__, after.__code__])
         return before, after
 
     def _other_stepped(self, known: Known) -> bool:

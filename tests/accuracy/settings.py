@@ -16,7 +16,8 @@ CLASSIFIERS = (
     *("class-sorted", "curriculum", "frozen norm", "mc-dropout", "adversarial evaluation", "log_softmax"),
     *("train accuracy", "edge of stability"),
 )
-TWISTS: dict[str, tuple[str, ...]] = {
+Twists = dict[str, tuple[str, ...]]
+TWISTS: Twists = {
     "mlp": (*ANY_TWIST, *CLASSIFIERS, "edge of stability"),
     "cnn": (*ANY_TWIST, *CLASSIFIERS),
     "transformer": ANY_TWIST,
@@ -26,11 +27,25 @@ TWISTS: dict[str, tuple[str, ...]] = {
     "gan": ("", "loss window"),
     "policy": ("", "loss window"),
 }
+MORE_TWISTS: Twists = {
+    "gan": (
+        "",
+        "loss window",
+        "hinge loss",
+        "more critic",
+        "gradient penalty",
+        "soft labels",
+        "spectral norm",
+        "moving average",
+    ),
+}
+"""Of halves drawn since MORE_SINCE: the settings of the family were all used."""
+MORE_SINCE = ("second practice", "eighth")
 
 
-LOOKED_AT = ("second", "third", "fourth", "practice", "fifth", "sixth")
-"""The halves that were frozen ones before, and one that was drawn for tuning alone; thresholds may be chosen on them."""
-FROZEN = "seventh"
+LOOKED_AT = ("second", "third", "fourth", "practice", "fifth", "sixth", "seventh", "second practice")
+"""The halves that were frozen ones before, and two that were drawn for tuning alone; thresholds may be chosen on them."""
+FROZEN = "eighth"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
 MOST_DRAWS = 20_000
 HALVES = ("tuning", *LOOKED_AT, "frozen")
@@ -38,21 +53,23 @@ HALVES = ("tuning", *LOOKED_AT, "frozen")
 
 def all_settings() -> dict[str, list[Setting]]:
     """The healthy settings of each half; none is in two. The faults of a setting are in the half that the setting is in."""
-    halves = {"tuning": [s for family in FAMILIES for s in _drawn_of(family, "", PER_FAMILY, set())]}
-    drawn_before = {s.name for family in FAMILIES for s in _drawn_of(family, "", 2 * PER_FAMILY, set())}
+    halves = {"tuning": [s for family in FAMILIES for s in _drawn_of(family, "", PER_FAMILY, set(), TWISTS)]}
+    drawn_before = {s.name for family in FAMILIES for s in _drawn_of(family, "", 2 * PER_FAMILY, set(), TWISTS)}
     for half in (*LOOKED_AT, FROZEN):
-        drawn = [s for family in FAMILIES for s in _drawn_of(family, f"{half} frozen half", PER_FAMILY // 2, drawn_before)]
+        twists = TWISTS | MORE_TWISTS if half in MORE_SINCE else TWISTS
+        which = f"{half} frozen half"
+        drawn = [s for family in FAMILIES for s in _drawn_of(family, which, PER_FAMILY // 2, drawn_before, twists)]
         halves["frozen" if half == FROZEN else half] = drawn
         drawn_before |= {s.name for s in drawn}
     return halves
 
 
-def _drawn_of(family: str, which: str, count: int, others: set[str]) -> list[Setting]:
+def _drawn_of(family: str, which: str, count: int, others: set[str], twists: Twists) -> list[Setting]:
     """`count` settings that are not among `others`. ValueError where the family has no more of them."""
     draw = random.Random(f"forgemon accuracy {family} {which}".rstrip())
     found: dict[str, Setting] = {}
     for _ in range(MOST_DRAWS):
-        setting = _sound(_drawn(family, draw))
+        setting = _sound(_drawn(family, draw, twists[family]))
         if setting.name not in others:
             found[setting.name] = setting
         if len(found) == count:
@@ -60,7 +77,7 @@ def _drawn_of(family: str, which: str, count: int, others: set[str]) -> list[Set
     raise ValueError(f"all settings of the family {family} are used but {len(found)}: give it more before {which} is drawn")
 
 
-def _drawn(family: str, draw: random.Random) -> Setting:
+def _drawn(family: str, draw: random.Random, twists: tuple[str, ...]) -> Setting:
     return Setting(
         family=family,
         optimizer=draw.choice(OPTIMIZERS),
@@ -76,7 +93,7 @@ def _drawn(family: str, draw: random.Random) -> Setting:
         zero=draw.choice(("optimizer", "optimizer", "model", "none", "last")),
         loss=draw.choice(("functional", "criterion", "hand")),
         keep=draw.choice(("best", "best", "both", "memory", "nothing")),
-        twist=draw.choice(TWISTS[family]),
+        twist=draw.choice(twists),
     )
 
 
@@ -116,7 +133,7 @@ def _with_twist_sound(s: Setting) -> Setting:
         s = replace(s, norm=s.batch != 1, twist=s.twist if s.batch != 1 else "")
     if s.twist == "mc-dropout":
         s = replace(s, dropout=True)
-    if s.twist == "log_softmax":
+    if s.twist in ("log_softmax", "hinge loss", "soft labels"):
         s = replace(s, loss="functional")
     if s.twist == "adversarial evaluation":
         s = replace(s, amp="")

@@ -104,5 +104,7 @@ TWISTS: dict[str, Callable[[Script], None]] = {
 
 
 def twisted(script: Script) -> Script:
-    TWISTS[script.setting.twist](script)
+    """Those of two networks against each other are that family's own."""
+    if script.setting.family != "gan" or script.setting.twist == "loss window":
+        TWISTS[script.setting.twist](script)
     return script

@@ -23,12 +23,7 @@ def gan(setting: Setting) -> Script:
         "optimizer = " + made.format(parameters="model.parameters()", lr=rate),
         "g_optimizer = " + made.format(parameters="generator.parameters()", lr=rate),
     ]
-    if setting.loss == "hand":
-        d_loss = "F.softplus(-model(x)).mean() + F.softplus(model(fake.detach())).mean()"
-        g_loss = "F.softplus(-model(fake)).mean()"
-    else:
-        d_loss = "bce(model(x), torch.ones(BATCH, 1)) + bce(model(fake.detach()), torch.zeros(BATCH, 1))"
-        g_loss = "bce(model(fake), torch.ones(BATCH, 1))"
+    d_loss, g_loss = _losses(setting)
     clip = ["torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)"] if setting.clip else []
     parts = {
         "data": [
@@ -56,4 +51,34 @@ def gan(setting: Setting) -> Script:
     }
     script = Script(setting, parts)
     script.step.insert(script.step.index("count"), "generator")
+    _twist(script)
     return script
+
+
+def _losses(setting: Setting) -> tuple[str, str]:
+    """Of the critic, and of the generator."""
+    if setting.twist == "hinge loss":
+        return "F.relu(1 - model(x)).mean() + F.relu(1 + model(fake.detach())).mean()", "-model(fake).mean()"
+    if setting.loss == "hand":
+        return "F.softplus(-model(x)).mean() + F.softplus(model(fake.detach())).mean()", "F.softplus(-model(fake)).mean()"
+    real = "torch.full((BATCH, 1), 0.9)" if setting.twist == "soft labels" else "torch.ones(BATCH, 1)"
+    d_loss = f"bce(model(x), {real}) + bce(model(fake.detach()), torch.zeros(BATCH, 1))"
+    return d_loss, "bce(model(fake), torch.ones(BATCH, 1))"
+
+
+def _twist(script: Script) -> None:
+    """What is usual with two networks alone."""
+    parts, twist = script.parts, script.setting.twist
+    if twist == "more critic":
+        parts["generator"] = ["if step % 3 == 2:", *("    " + line for line in parts["generator"])]
+    elif twist == "gradient penalty":  # R1: of the critic's gradient at the real samples
+        parts["prepare"] = ["x.requires_grad_(True)"]
+        slope = "slope, = torch.autograd.grad(model(x).sum(), x, create_graph=True)"
+        parts["backward"] = [slope, "loss = loss + 0.5 * slope.square().sum(1).mean()", *parts["backward"]]
+    elif twist == "spectral norm":
+        lines = "model = nn.Sequential(*(nn.utils.parametrizations.spectral_norm(m) if isinstance(m, nn.Linear) else m for m in model))"
+        parts["model"] = [*parts["model"], lines]
+    elif twist == "moving average":
+        parts["pretrained"] = ["average = copy.deepcopy(generator).requires_grad_(False)"]
+        follow = "for a, p in zip(average.parameters(), generator.parameters()): a.lerp_(p.detach(), 0.05)"
+        parts["count"] = [*parts["count"], follow]
