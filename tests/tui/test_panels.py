@@ -169,3 +169,9 @@ def test_losses_and_norms_of_any_kind_can_be_drawn(tmp_path: Path) -> None:
         assert text_of(loss_chart.lines(frame, 80, 20, INK, loss_chart.View(log=log)))
     for panel in (gradient_table, heatmap, evaluations, best):
         assert text_of(panel.lines(frame, 80, 20, INK))
+
+
+def test_the_axis_of_a_short_run_names_no_half_step() -> None:
+    assert loss_chart.step_axis(1, 3, 60).split() == ["1", "2", "3"]
+    assert loss_chart.step_axis(1, 2, 60).split() == ["1", "2"]
+    assert loss_chart.step_axis(0, 1000, 60).split() == ["0", "200", "400", "600", "800", "1,000"]

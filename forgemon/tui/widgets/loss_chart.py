@@ -174,6 +174,8 @@ def step_axis(x_min: float, x_max: float, plot: int) -> str:
     line = [" "] * plot
     line[max(plot - len(end), 0) :] = end[:plot]
     for value in Scale(x_min, x_max).ticks(max(plot // 11, 2)):
+        if value != round(value):
+            continue  # there is no half step
         label = text.count(value)
         at = round((value - x_min) / (x_max - x_min) * (plot - 1)) - len(label) // 2
         at = max(at, 0)
