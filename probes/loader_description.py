@@ -63,6 +63,15 @@ def shuffled(iterator: Any) -> bool | None:
     return None
 
 
+def gives_each_once(iterator: Any) -> bool:
+    """Whether a pass surely has no sample twice."""
+    for sampler in [] if reads_stream(iterator) else sampler_chain(iterator)[-1:]:
+        if is_a(sampler, RandomSampler):
+            return attributes(sampler).get("replacement") is False
+        return type(sampler) is SequentialSampler or is_a(sampler, SubsetRandomSampler, DistributedSampler)
+    return False
+
+
 def reads_stream(iterator: Any) -> bool:
     return attributes(iterator).get("_dataset_kind") == torch.utils.data._DatasetKind.Iterable
 

@@ -78,8 +78,7 @@ class Loaders(Probe):
         if loader is None:
             return
         self._roles.fetched(loader.index)
-        if attributes(iterator).get("_num_yielded") == 1:
-            loader.rows_seen = 0
+        loader.fetched(iterator)
         if not loader.began:
             loader.began = True
             self._check_shared_memory(loader, iterator, data)

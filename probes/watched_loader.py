@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from .loader_description import describe_loader, rows_a_pass, rows_dropped
+from .loader_description import attributes, describe_loader, gives_each_once, rows_a_pass, rows_dropped
 from .loader_roles import TRAINING
 from .same_samples import Reading
 from .sample_overlap import TrainingRows, ValidationRows
@@ -38,6 +38,11 @@ class WatchedLoader:
         self.free: tuple[int, int] | None = None
         "Shared memory when it began."
         self.began = False
+        self._gives_each_once = gives_each_once(iterator)
+        self._in_first_pass = True
+        self._iterator: weakref.ref[Any] | None = None
+        self._yielded = 0
+        "Batches of that iterator, when one was fetched last."
         self._batches = 0
         self._rows_trained = 0
         self._waiting: list[tuple[int, int]] = []
@@ -52,6 +57,18 @@ class WatchedLoader:
     def share_trained(self) -> float:
         """Share of its rows among which those hashed for training were chosen; 1 where their number is not known."""
         return min(1.0, self._rows_trained / self.rows_a_pass) if self.rows_a_pass else 1.0
+
+    def fetched(self, iterator: Any) -> None:
+        """A batch came of `iterator`; some before it may not have been seen."""
+        yielded = attributes(iterator).get("_num_yielded") or 0
+        if yielded == 1:
+            self.rows_seen = 0
+        if self._iterator is None or self._iterator() is not iterator:
+            self._in_first_pass = self._iterator is None
+            self._iterator = weakref.ref(iterator)
+        elif yielded <= self._yielded:
+            self._in_first_pass = False
+        self._yielded = yielded
 
     def chooses_batch(self) -> bool:
         """Whether rows of the next batch are to be hashed; scattered, so that another pass brings others."""
@@ -70,7 +87,8 @@ class WatchedLoader:
         if role == TRAINING:
             if not training.full:
                 self._rows_trained += self._rows_waiting
-            training.add(self._waiting, self._rows_waiting)
+            once = self._in_first_pass and self._gives_each_once
+            training.add(self._waiting, self._rows_waiting, self.index if once else None)
         else:
             self.validation.add(self._waiting, self._rows_waiting)
         self.drop()
