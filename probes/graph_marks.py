@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -33,13 +34,19 @@ MOST_SCALINGS = 3
 def mark_unscaled(key: str, root: torch.Tensor) -> weakref.ref[Mark]:
     """As `mark_graph`, of the node behind those that multiply `root` by a number or divide it by one: it lives as long as the loss
     does from which `root` was computed."""
-    mark, node = Mark(), root.grad_fn
-    for _ in range(MOST_SCALINGS):
-        inputs = [following for following, _ in node.next_functions if following is not None] if node is not None else []
-        if node is None or type(node).__name__ not in SCALINGS or len(inputs) != 1:
-            break
-        node = inputs[0]
-    if node is not None:
-        notes: Any = node.metadata
-        mark = notes.setdefault(key, mark)
+    mark = Mark()
+    if root.grad_fn is not None:
+        *_, node = down_the_scalings(root.grad_fn)
+        mark = node.metadata.setdefault(key, mark)
     return weakref.ref(mark)
+
+
+def down_the_scalings(node: Any) -> Iterator[Any]:
+    """The node, and those behind it as long as it only multiplies by a number or divides by one."""
+    yield node
+    for _ in range(MOST_SCALINGS):
+        inputs = [following for following, _ in node.next_functions if following is not None]
+        if type(node).__name__ not in SCALINGS or len(inputs) != 1:
+            return
+        node = inputs[0]
+        yield node

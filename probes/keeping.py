@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .frames import variables
+from .graph_marks import down_the_scalings
 from .loader_description import attributes
 from .program import only_line
 from .where import Line
@@ -58,4 +59,4 @@ def _is_sum_with(value: Any, mark: object, key: str) -> bool:
         return False
     node: Any = value.grad_fn
     following = [behind for behind, _ in node.next_functions if behind is not None]
-    return len(following) > 1 and any(behind.metadata.get(key) is mark for behind in following)
+    return len(following) > 1 and any(n.metadata.get(key) is mark for behind in following for n in down_the_scalings(behind))

@@ -21,6 +21,8 @@ LATER = 3
 """Newest evaluations in a row that must lie above the best one."""
 WATCH_RISE = 0.02
 ALARM_RISE = 0.10
+NOTHING = 1e-3
+"""Of what the loss was at the first evaluation: a rise of less matters to nobody, however many times the best value it is."""
 LONG = 8
 """Evaluations after the best one that must all lie that far above it, where they do not go on rising."""
 SMOOTHER = 0.8
@@ -121,7 +123,8 @@ def _judge(metric: str, curve: _Curve) -> Candidate | None:
     noise = _noise(values)
     later = values[[p.step > best.step for p in passes]]
     chance = _lowest_of(len(passes)) * noise
-    least = WATCH_RISE * abs(best.value)
+    nothing = NOTHING * _first_level(passes[0])
+    least = max(WATCH_RISE * abs(best.value), nothing)
     above = _streak_above(later, best.value + max(chance, least)) >= LATER
     if not above and not (_streak_above(later, best.value) >= LATER and _smoothed_above(values, noise, least)):
         return None
@@ -130,13 +133,19 @@ def _judge(metric: str, curve: _Curve) -> Candidate | None:
     falls = _train_falls(train)
     recent = float(np.median(values[-LATER:]))
     rise = recent - best.value
-    far = max(chance, ALARM_RISE * abs(best.value))
+    far = max(chance, nothing, ALARM_RISE * abs(best.value))
     # What rises soon after a best that came early may sink a little later on, and stay far above it for all that.
     stays_above = len(later) >= LONG and float(later.min()) > best.value + far
     rises = rise > far and (slope(np.array([p.value for p in since])) > 0 or stays_above)
     if falls is False:
         return None
     return _candidate(metric, curve, since, train, recent, "alarm" if falls and rises else "watch", noise)
+
+
+def _first_level(first: _Pass) -> float:
+    """The geometric mean of both losses: after a first epoch validation has come down already, and they may be on two scales."""
+    both = [abs(value) for value in (first.value, first.train_loss) if math.isfinite(value)]
+    return math.sqrt(both[0] * both[-1])
 
 
 def _train_loss_at(best: _Pass, passes: list[_Pass]) -> float:

@@ -32,8 +32,10 @@ NEAR_CHANCE = (0.75, 1.5)
 """Of ln(classes): where an untrained classifier begins."""
 NO_BETTER = 0.92
 """Of the first training loss: a validation loss that was ever below it has learned something."""
-COMPARABLE = 5.0
-"""Times the first training loss: a first pass that is further above is on another scale."""
+COMPARABLE, COMPARABLE_CRITERION = 5.0, 20.0
+"""Times the first training loss: a first pass that is further above is on another scale; the same of a metric in CRITERIA."""
+CRITERIA = ("cross_entropy", "nll_loss")
+"""Metrics of torch's own criteria, whose scale is that of a guess."""
 FELL = 0.7
 """Of the first training loss: what training must have fallen to."""
 FELL_AT_ONCE = 0.6
@@ -152,7 +154,9 @@ class ValAtChance:
 
     def _judge(self, passes: _Passes, began: float) -> Candidate | None:
         far = passes.best > FAR * self._chance
-        if passes.count < (FEWEST_FAR if far else FEWEST) or passes.falls or passes.first > COMPARABLE * began:
+        if passes.count < (FEWEST_FAR if far else FEWEST) or passes.falls:
+            return None
+        if passes.first > (COMPARABLE_CRITERION if passes.metric in CRITERIA else COMPARABLE) * began:
             return None
         if not NO_LOSSES.isdisjoint(_words(passes.metric)):
             return None

@@ -136,3 +136,12 @@ def test_passes_over_training_data_and_values_that_are_not_finite_are_left_out()
     detector.feed(chunk(None, evaluations(VALIDATION, TRAIN, metric="cross_entropy (training data)")))
     detector.feed(chunk(None, evaluations([float("nan")] * 9, TRAIN)))
     assert detector.candidates() == []
+
+
+@pytest.mark.parametrize(("scale", "level"), [(0.1, "alarm"), (1e-4, None)])
+def test_a_rise_that_is_nothing_beside_where_the_loss_began(scale: float, level: str | None) -> None:
+    """Fitted all but exactly: the best of the losses doubles, and is a ten thousandth of the first one still."""
+    values = [1.0, 0.3, *(scale * VALIDATION[5:])]
+    train = [0.8, 0.2, *(scale * TRAIN[5:])]
+    found = judged(values, train)
+    assert (found.level if found else None) == level

@@ -49,6 +49,11 @@ def judged(whole: Chunk) -> Candidate | None:
     return found[0] if found else None
 
 
+def renamed(whole: Chunk, metric: str) -> Chunk:
+    passes = [{**e, "metric": metric} if e["kind"] == "evaluation" else e for e in whole.events]
+    return chunk(whole.steps, passes, whole.gradients)
+
+
 RISING = [CHANCE + 0.1 * i for i in range(8)]
 
 
@@ -62,6 +67,13 @@ def test_a_model_that_learns_and_never_beats_a_guess_is_an_alarm(values: list[fl
     assert (found.first_step, found.last_step) == (100, 100 * len(values))
     assert "no better than untrained" in found.summary and "every sample was new" in found.summary
     assert found.evidence["loss_of_a_guess"] == pytest.approx(CHANCE)
+
+
+@pytest.mark.parametrize(("metric", "level"), [("cross_entropy", "alarm"), ("elbo", None)])
+def test_a_first_pass_far_above_is_on_another_scale_unless_the_criterion_is_torchs_own(metric: str, level: str | None) -> None:
+    whole = run([11.3, 12.9, 13.7, 13.9, 13.9], falling(last=0.01))
+    found = judged(renamed(whole, metric))
+    assert (found.level if found else None) == level
 
 
 def test_without_epochs_an_early_pass_is_enough() -> None:
@@ -141,8 +153,7 @@ def test_a_metric_on_another_scale_is_none() -> None:
 @pytest.mark.parametrize(("metric", "found"), [("val_loss", True), ("val_perplexity", False), ("val/error", False)])
 def test_numbers_on_a_scale_of_their_own_are_none(metric: str, found: bool) -> None:
     whole = run([4.0] * 8)
-    passes = [{**e, "metric": metric} if e["kind"] == "evaluation" else e for e in whole.events]
-    assert (judged(chunk(whole.steps, passes, whole.gradients)) is not None) == found
+    assert (judged(renamed(whole, metric)) is not None) == found
 
 
 def test_a_first_pass_long_after_the_first_epoch_is_not_certain() -> None:

@@ -52,6 +52,7 @@ KEPT = {
     "list, divided by hand": by_hand("kept.append(loss)", "(loss / 4).backward()"),
     "list, scaled by hand": by_hand("kept.append(loss)", SCALER),
     "running sum, scaled by hand": by_hand("total = total + loss", SCALER),
+    "running sum, of a quotient": by_hand("total = total + loss", "loss.backward()").replace(BY_HAND, f"{BY_HAND} / 4"),
     "list": script("kept.append(loss)"),
     "list of what was divided": script("kept.append(loss)", backward="(loss / 4).backward()"),
     "dict": script("kept[step] = loss", start="{}, 0, None"),
