@@ -33,6 +33,8 @@ class Origin:
     finite: tuple[str, ...]
     "Stages that were seen and were finite."
     where: Where | None
+    loaded: bool = True
+    "Of an input, whether it is known to stand in a batch of a loader: what one model puts out may be the input of another."
     infinite: bool = False
     "inf and not nan: what was too large for its type, where the numbers that made it were finite."
 
@@ -93,6 +95,7 @@ class FirstNonfinite:
             place,
             finite,
             where_of(event),
+            stage != "input" or whole(bad, "batch") is not None,
             math.isinf(number(bad, "value")),
         )
 

@@ -64,7 +64,8 @@ class LossNonfinite:
     def candidates(self) -> list[Candidate]:
         """That of the optimizer where it began. Without one finite loss or the probe's word, NaN may mean that none is visible."""
         seen = [s for s in self._series.values() if s.any_seen or self._signal_seen]
-        found = [c for c in (series.candidate(self._first, self._updates) for series in seen) if c is not None]
+        alone = len(self._series) == 1
+        found = [c for c in (series.candidate(self._first, self._updates, alone) for series in seen) if c is not None]
         return sorted(found, key=lambda c: c.first_step)[:1]
 
 
@@ -102,12 +103,14 @@ class _Series:
         if self._finite_again is None and not bad.all():
             self._finite_again = int(rows["step"][np.flatnonzero(~bad)[0]])
 
-    def candidate(self, first: FirstNonfinite, updates: UpdateHistory) -> Candidate | None:
+    def candidate(self, first: FirstNonfinite, updates: UpdateHistory, alone: bool) -> Candidate | None:
+        """`alone`: no other optimizer trains another model, whose output may be the input of this one."""
         if self._first_step is None:
             return None
         origin = first.at(self._first_step)
         past, loss, norm = self._before.past, self._before.loss(), self._before.gradient_norm()
         climbed = overshoot_text(self._before, updates)
+        from_input = origin is not None and origin.stage == "input" and (alone or origin.loaded or not climbed)
         evidence: dict[str, float | int | str] = {"loss": str(self._first_value), "nonfinite_rows": self._count}
         if past.rows:
             evidence |= {"last_finite_step": past.last_step, "loss_before": loss.last, "learning_rate": past.learning_rate}
@@ -119,23 +122,22 @@ class _Series:
         certain = certain or (not self._scaled and self._count >= AGAIN_AND_AGAIN)
         return Candidate(
             symptom="loss-nonfinite",
-            cause=self._cause(origin, climbed),
+            cause=RATE if climbed and not from_input else self._cause(origin),
             level="alarm" if certain else "watch",
             first_step=self._first_step,
             last_step=self._last_step,
-            summary=self._summary(climbed, loss.last, origin),
+            summary=self._summary(climbed, loss.last, origin, from_input),
             evidence=evidence,
-            refute=REFUTE_CLIMB if climbed and not (origin and origin.stage == "input") else REFUTE_SUDDEN,
+            refute=REFUTE_CLIMB if climbed and not from_input else REFUTE_SUDDEN,
             where=None if origin is None else origin.where,
             stands=self._in_a_row.length > 0,
         )
 
-    def _summary(self, climbed: str, loss_before: float, origin: Origin | None) -> str:
+    def _summary(self, climbed: str, loss_before: float, origin: Origin | None, from_input: bool) -> str:
         past = self._before.past
         text = f"At step {self._first_step} the loss became {self._first_value}."
         if origin is not None:
             text += origin.sentence
-        from_input = origin is not None and origin.stage == "input"
         if climbed and not from_input:
             text += climbed
         elif self._before.sudden and not from_input:
@@ -148,10 +150,11 @@ class _Series:
             text += f" It stood until step {self._last_step}; the loss was finite again at step {self._finite_again}."
         return text
 
-    def _cause(self, origin: Origin | None, climbed: str) -> str:
+    def _cause(self, origin: Origin | None) -> str:
+        """Where nothing climbed, or an input of the data was the first."""
         if origin is None:
-            return RATE if climbed else UNKNOWN
+            return UNKNOWN
         # Before the first update neither rate nor loop can be at fault, and arithmetic that is too large gives inf.
         at_once = self._before.past.rows == 0 and math.isnan(self._first_value) and "weight" in origin.finite
-        cause = origin.cause(bool(climbed))
+        cause = origin.cause(climbed=False)
         return INPUT if cause == UNKNOWN and at_once and origin.last_finite_step is None else cause

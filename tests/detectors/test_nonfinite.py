@@ -113,6 +113,23 @@ def test_an_input_that_was_the_first_is_the_cause_whatever_climbed() -> None:
         assert "climbed" not in found.summary and "had risen" not in found.summary
 
 
+@pytest.mark.parametrize(
+    ("loss", "batch", "cause"),
+    [(CLIMBED, None, "learning-rate-too-high"), (CLIMBED, 3, "nonfinite-input"), (SUDDEN, None, "nonfinite-input")],
+    ids=["what another model put out", "a loader's batch", "nothing climbed"],
+)
+def test_the_input_of_one_model_of_several_may_come_from_another_that_blew_up(
+    loss: list[float], batch: int | None, cause: str
+) -> None:
+    given = entry("input", False, "input", sample=0, **({} if batch is None else {"batch": batch}))
+    said = seen_around(loss.index(NAN) + 1, "input", given, BAD_LOSS, FINITE_WEIGHT)
+    rows = [step_rows(values, optimizer=index) for index, values in enumerate([loss, [1.0] * len(loss)])]
+    detector = LossNonfinite()
+    detector.feed(chunk(np.concatenate(rows), [said]))
+    (found,) = detector.candidates()
+    assert (found.level, found.cause) == ("alarm", cause)
+
+
 def test_what_arises_out_of_finite_inputs_and_weights_is_an_overflow() -> None:
     found = loss_finding(SUDDEN, [seen_around(21, "loss", FINITE_INPUT, BAD_LOSS, FINITE_WEIGHT)])
     assert found is not None and found.cause == "numeric-overflow"
