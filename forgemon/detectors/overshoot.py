@@ -97,6 +97,11 @@ class BeforeBlowUp:
         return calm and not rose(rate, LAST)
 
     @property
+    def long_gone(self) -> bool:
+        """Whether all the last rows are far above the very first one: weights that exploded before them take small steps since."""
+        return self._recent is not None and 0 < ONE_STEP * self.past.first_loss < float(self._recent["loss"].min())
+
+    @property
     def climb_began(self) -> int | None:
         """Step of the first of the last rows that are all out of range; None for fewer than a climb takes."""
         best = self.past.best_loss
@@ -159,6 +164,8 @@ def overshoot_text(before: BeforeBlowUp, updates: UpdateHistory) -> str:
 
 def _cleared(before: BeforeBlowUp, updates: UpdateHistory) -> bool:
     """Whether the updates before the blow-up are known to have been small: those of its climb among them, where it has one."""
+    if before.long_gone:
+        return False
     past, began = before.past, before.climb_began
     unseen = began is not None and updates.largest(began, past.last_step) is None
     return not unseen and updates.calm(past.last_step - JUST, past.last_step - before.sudden)

@@ -96,6 +96,14 @@ def test_weights_that_have_exploded_make_their_updates_look_small() -> None:
     assert found.cause == "learning-rate-too-high" and "from 1 to 1e+14" in found.summary
 
 
+@pytest.mark.parametrize(("first_update", "cause"), [(40.0, "learning-rate-too-high"), (1e-3, "numeric-overflow")])
+def test_an_explosion_at_the_first_step_long_before_the_end_in_infinity(first_update: float, cause: str) -> None:
+    """The loss never came back near its first value: the steps just before inf were small, the first one was not."""
+    losses, ratios = [12.0, 1e14, *[5e8] * 80, INF], [first_update, *[1e-4] * 82]
+    run = watched(losses, ratios, [500.0, 1e15, *[1e5] * 80, INF], [nonfinite(83, "loss", INF, "input", "weight")])
+    assert found_by(LossNonfinite(), run).cause == cause
+
+
 def test_a_loss_that_was_infinite_again_and_again_stays_an_alarm() -> None:
     loss = [1.0] * 20 + [INF, 1.0, INF, 1.0, INF] + [1.0] * 20
     found = found_by(LossNonfinite(), chunk(step_rows(loss)))
