@@ -39,13 +39,13 @@ MORE_TWISTS: Twists = {
         "moving average",
     ),
 }
-"""Of halves drawn since MORE_SINCE: the settings of the family were all used."""
-MORE_SINCE = ("second practice", "eighth")
+"""Of the halves in MORE_IN: the settings of the family were all but used."""
+MORE_IN = ("second practice", "eighth", "ninth")
 
 
-LOOKED_AT = ("second", "third", "fourth", "practice", "fifth", "sixth", "seventh", "second practice")
+LOOKED_AT = ("second", "third", "fourth", "practice", "fifth", "sixth", "seventh", "second practice", "eighth")
 """The halves that were frozen ones before, and two that were drawn for tuning alone; thresholds may be chosen on them."""
-FROZEN = "eighth"
+FROZEN = "ninth"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
 MOST_DRAWS = 20_000
 HALVES = ("tuning", *LOOKED_AT, "frozen")
@@ -56,7 +56,7 @@ def all_settings() -> dict[str, list[Setting]]:
     halves = {"tuning": [s for family in FAMILIES for s in _drawn_of(family, "", PER_FAMILY, set(), TWISTS)]}
     drawn_before = {s.name for family in FAMILIES for s in _drawn_of(family, "", 2 * PER_FAMILY, set(), TWISTS)}
     for half in (*LOOKED_AT, FROZEN):
-        twists = TWISTS | MORE_TWISTS if half in MORE_SINCE else TWISTS
+        twists = TWISTS | MORE_TWISTS if half in MORE_IN else TWISTS
         which = f"{half} frozen half"
         drawn = [s for family in FAMILIES for s in _drawn_of(family, which, PER_FAMILY // 2, drawn_before, twists)]
         halves["frozen" if half == FROZEN else half] = drawn
