@@ -69,7 +69,7 @@ class Guard:
         def chosen(*values: Any) -> None:
             call = callback if always else self._in_this_mode(callback, light, watched)
             if call is not None:
-                call(*values)
+                self.protected(call, *values)  # says which of the two it was
 
         def guarded(*values: Any) -> None:
             if self.inside or not self.active or getpid() != self.pid:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .asleep import Asleep, Mark
+from .asleep import MOST_OTHERS, Asleep, Mark
 from .dynamo import skip
 from .gradients import gradient_norms
 from .guard import ASLEEP, AWAKE, LOSS
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 Hook = Callable[[torch.optim.Optimizer, Any, Any], None]
-
-MOST_STEPS_OF_OTHERS = 50
-"""Steps of other optimizers in a row after which the main one is taken to rest."""
 
 
 class Steps:
@@ -191,7 +188,7 @@ class Steps:
         """The main optimizer paces the schedule; when it is gone or rests, the one that steps takes over."""
         if known is not self._main:
             self._steps_of_others += 1
-            if self._main is not None and self._main.optimizer() is not None and self._steps_of_others < MOST_STEPS_OF_OTHERS:
+            if self._main is not None and self._main.optimizer() is not None and self._steps_of_others < MOST_OTHERS:
                 return
             self._main = known
             self._plan = self._row = Mark()
