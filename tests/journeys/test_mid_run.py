@@ -15,13 +15,16 @@ from typing import Any
 import pytest
 
 from forgemon.check import RunCheck
-from forgemon.inject import attach_process, detach_process
+from forgemon.inject import attach_process
 from tests.detectors.test_section_b_loops import FAULTS, LOOP, script
 from tests.probes.watched import PROBES
 from tests.waiting import wait_for
 
 SEEN_STEPS = 60
 """Ten epochs, after which a fault that shows must have been found."""
+
+EVERY_STEP: Mapping[str, float] = {"budget": 0.0}
+WITHIN_BUDGET: Mapping[str, float] = {}
 
 Said = set[tuple[str, str, str, str | None]]
 
@@ -128,16 +131,15 @@ def test_the_same_is_found_from_the_middle_as_from_the_start(name: str, nursery:
         from_start, answers = found_after(tmp_path / "run", SEEN_STEPS)
     assert {symptom for symptom, *_ in from_start} == ({name} if name != "healthy" else set())
 
-    for file in ("go", "paused"):
-        (tmp_path / file).unlink()
     expected = FADED.get(name, from_start)
     if name in FADED:
         answers |= {"train-mode": "not visible"}
-    with nursery.training(tmp_path, source) as pid:
-        wait_for(lambda: (tmp_path / "paused").exists(), "the middle of the run", 60)
-        observed = attach_process(pid, tmp_path / "runs", budget=0.0)
-        (tmp_path / "go").touch()
-        assert found_after(observed, SEEN_STEPS, expected) == (expected, answers)
-        detach_process(pid)
-        within_budget = attach_process(pid, tmp_path / "runs")
-        assert found_after(within_budget, SEEN_STEPS, expected) == (expected, answers)
+    for budget in EVERY_STEP, WITHIN_BUDGET:
+        # A loop of its own for each: what a loop shows late in its life is not what it shows in its middle.
+        for file in ("go", "paused"):
+            (tmp_path / file).unlink()
+        with nursery.training(tmp_path, source) as pid:
+            wait_for(lambda: (tmp_path / "paused").exists(), "the middle of the run", 60)
+            run = attach_process(pid, tmp_path / "runs", **budget)
+            (tmp_path / "go").touch()
+            assert found_after(run, SEEN_STEPS, expected) == (expected, answers), budget
