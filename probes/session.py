@@ -36,7 +36,7 @@ from .steps import Steps
 from .torch_modes import out_of_modes
 from .transfer import Transfer
 from .uncaught import Uncaught
-from .where import Line, UserLines, describe
+from .where import OncePerCall, UserLines, describe
 from .writer import Writer, event
 
 
@@ -47,12 +47,14 @@ class Session:
         self.config = config
         self.rank = rank()
         self.active = False
-        self._line_of_call: tuple[int, Line | None] = (-1, None)
         self._leaves_because = ""
         self.guard = Guard(self._failed, lambda: self.request_detach("too many errors of its own"))
         self._moment = Moment(self.guard, self._arm_moment, self._disarm_moment)
         period = Period(self, self._moment)
         self.lines = UserLines(os.path.dirname(os.path.abspath(config["probes_dir"] + "/x")), os.path.dirname(torch.__file__))
+        # The user's line that led to the call under way, and the one that called the model whose forward is under way.
+        self.user_line = OncePerCall(self.guard, self.lines.here)
+        self.line_of_forward = OncePerCall(self.guard, self.lines.of_module_call)
         path: str = config["run_dir"]
         self.writer = Writer(rank_directory(path, self.rank), self._prepare, period.passes, self._writer_failed)
         self.folder = RunFolder(path, self.rank, self.writer, self._run_info)
@@ -242,20 +244,6 @@ class Session:
         """The mode of the root that holds the stepped parameters; None when no model is known."""
         root = self.steps.main_root()
         return None if root is None else root.training
-
-    def user_line(self) -> Line | None:
-        """The user's line that led to the call under way; walked to once for all who ask in one callback."""
-        calls = self.guard.calls
-        if self._line_of_call[0] != calls:
-            self._line_of_call = (calls, self.lines.here())
-        return self._line_of_call[1]
-
-    def line_of_forward(self) -> Line | None:
-        """The user's line that called the model whose forward is under way; walked to once, too."""
-        calls = self.guard.calls
-        if self._line_of_call[0] != calls:
-            self._line_of_call = (calls, self.lines.of_module_call())
-        return self._line_of_call[1]
 
     def evaluated(self, finished: EvaluationPass, value: float) -> None:
         metric = self.steps.validation.evaluated(finished, value)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import types
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 CONTEXT_LINES = 2
 MAX_SOURCE_BYTES = 4_000_000
@@ -22,6 +23,29 @@ class Line(NamedTuple):
     file: str
     line: int
     function: str
+
+
+class Counts(Protocol):
+    """Counts our callbacks: see guard.py."""
+
+    calls: int
+
+
+class OncePerCall:
+    """A line that is walked to once for all who ask for it within one callback of ours."""
+
+    def __init__(self, callbacks: Counts, walk: Callable[[], Line | None]) -> None:
+        self._callbacks = callbacks
+        self._walk = walk
+        self._of_call = -1
+        self._line: Line | None = None
+
+    def __call__(self) -> Line | None:
+        calls = self._callbacks.calls
+        if self._of_call != calls:
+            self._line = self._walk()
+            self._of_call = calls
+        return self._line
 
 
 class UserLines:

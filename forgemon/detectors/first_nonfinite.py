@@ -33,9 +33,9 @@ class Origin:
     finite: tuple[str, ...]
     "Stages that were seen and were finite."
     where: Where | None
-    loaded: bool = True
+    loaded: bool
     "Of an input, whether it is known to stand in a batch of a loader: what one model puts out may be the input of another."
-    infinite: bool = False
+    infinite: bool
     "inf and not nan: what was too large for its type, where the numbers that made it were finite."
 
     def cause(self, climbed: bool) -> str:
@@ -95,8 +95,8 @@ class FirstNonfinite:
             place,
             finite,
             where_of(event),
-            stage != "input" or whole(bad, "batch") is not None,
-            math.isinf(number(bad, "value")),
+            loaded=stage != "input" or whole(bad, "batch") is not None,
+            infinite=math.isinf(number(bad, "value")),
         )
 
 

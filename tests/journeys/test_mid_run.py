@@ -23,8 +23,7 @@ from tests.waiting import wait_for
 SEEN_STEPS = 60
 """Ten epochs, after which a fault that shows must have been found."""
 
-EVERY_STEP: Mapping[str, float] = {"budget": 0.0}
-WITHIN_BUDGET: Mapping[str, float] = {}
+EVERY_STEP, WITHIN_BUDGET = 0.0, None
 
 Said = set[tuple[str, str, str, str | None]]
 
@@ -140,6 +139,6 @@ def test_the_same_is_found_from_the_middle_as_from_the_start(name: str, nursery:
             (tmp_path / file).unlink()
         with nursery.training(tmp_path, source) as pid:
             wait_for(lambda: (tmp_path / "paused").exists(), "the middle of the run", 60)
-            run = attach_process(pid, tmp_path / "runs", **budget)
+            run = attach_process(pid, tmp_path / "runs", budget=budget)
             (tmp_path / "go").touch()
-            assert found_after(run, SEEN_STEPS, expected) == (expected, answers), budget
+            assert found_after(run, SEEN_STEPS, expected) == (expected, answers), f"budget {budget}"
