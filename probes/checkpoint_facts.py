@@ -48,6 +48,9 @@ class CheckpointFacts(Probe):
         self._searches = 0
         self._sizes: dict[str, int] = {}
         self._judged = -1
+        self._was_held = False
+        self._told_of = -1
+        "Step of the best result that was last said to be in no file."
 
     def install(self, instruments: Instruments) -> None:
         instruments.always(torch.nn.Module.load_state_dict, None, self._loaded)
@@ -117,12 +120,19 @@ class CheckpointFacts(Probe):
     def _look(self, final: bool) -> None:
         self._note_gone()
         results = self.kept.count
-        verdict = self.kept.judge(final) if final or results != self._judged else None
+        is_new = final or results != self._judged
+        # What holds the best result may be replaced without another result; what was found missing stays so until then.
+        verdict = self.kept.judge(final) if is_new or self._was_held else None
         self._judged = results if verdict is not None else self._judged
-        if verdict == HELD:
-            self.session.facts.absent("best-checkpoint-not-saved")
+        self._was_held = verdict == HELD
+        if self._was_held:
+            if is_new:
+                self.session.facts.absent("best-checkpoint-not-saved")
         elif isinstance(verdict, dict) and not self._may_be_elsewhere(verdict["metric"], verdict["best_step"]):
-            at_step = self.session.step_now() if final else self.kept.newest_step  # this thread comes to it some steps later
+            since = verdict.pop("since")
+            told_before = self._told_of == verdict["best_step"]
+            self._told_of = verdict["best_step"]
+            at_step = self.session.step_now() if final else self.kept.newest_step if told_before else since
             self.session.facts.seen("best-checkpoint-not-saved", at_step=at_step, **verdict)
 
     def _note_gone(self) -> None:

@@ -20,6 +20,12 @@ LEAST_DIFFERENCE = 0.01
 COMPARABLE = 1.5
 """Passes over numbers of samples further apart than this factor are not compared (sanity checks, quick evaluations)."""
 
+CLEARLY = 0.05
+"""A result that is worse by more than this share of the best, and than the noise, if that is known, is enough where its state replaced
+the best."""
+ENOUGH_FOR_NOISE = 6
+"""Results from which their noise is known."""
+
 HELD = "held"
 
 
@@ -100,7 +106,10 @@ class SavedFiles:
         return max((series[-1].step for series in list(self.results.values())), default=0)
 
     def judge(self, final: bool) -> str | dict[str, Any] | None:
-        """HELD, the evidence that no file holds the best result, or None where that is open. `final`: no save will follow."""
+        """HELD, the evidence that no file holds the best result, or None where that is open. `final`: no save will follow.
+
+        Of the evidence, `since` is the step at which it was all there: this may be asked for some steps later.
+        """
         verdicts = [self._judge(metric, series, final) for metric, series in list(self.results.items())]
         if HELD in verdicts:
             return HELD
@@ -122,7 +131,11 @@ class SavedFiles:
             return None
         if any(_chosen(f.steps if len(f.steps) > 1 else self._once, compared) for f in files):
             return None
-        if any(_latest(compared, f.holds) in good for f in files) or not (final or len(worse) >= 2):
+        replaced = [_next_save(f, best.step) for f in files if best.step in f.steps]
+        knows_noise = len(compared) >= ENOUGH_FOR_NOISE
+        clear = [r for r in worse if knows_noise and replaced and r.value - best.value > CLEARLY * abs(best.value)]
+        decisive = [r.step for r in (*worse[1:2], *clear[:1])]
+        if any(_latest(compared, f.holds) in good for f in files) or not (final or decisive):
             return None
         newest = max(files, key=lambda f: f.time)
         return {
@@ -132,9 +145,15 @@ class SavedFiles:
             "saved_step": newest.holds,
             "saved_value": next((abs(r.value) for r in reversed(compared) if r.step <= (newest.holds or 0)), None),
             "path": newest.path,
-            "overwritten": any(best.step in f.steps for f in files),
+            "overwritten": bool(replaced),
             "where": newest.where,
+            "since": max(min(decisive), *replaced) if decisive and replaced else self.newest_step,
         }
+
+
+def _next_save(file: SavedFile, step: int) -> int:
+    """The save to that path after the one of `step`."""
+    return next((later for later in file.steps if later > step), file.step)
 
 
 def comparable(series: Sequence[Result]) -> list[Result]:
@@ -152,7 +171,7 @@ def comparable(series: Sequence[Result]) -> list[Result]:
 def noise(values: Sequence[float]) -> float:
     """Difference below which two results are equally good: twice their spread about the trend."""
     least = LEAST_DIFFERENCE * min(map(abs, values))
-    if len(values) < 6:
+    if len(values) < ENOUGH_FOR_NOISE:
         return least
     # Independent noise of deviation s gives second differences of deviation s * sqrt(6), third ones of s * sqrt(20); half of them
     # are below 0.6745 of that. A curve's own bend shows least in one of the two.

@@ -5,11 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable
 
-from tests.accuracy.judging import Judged
+from tests.accuracy.judging import SECTION_A_STEPS, SECTION_B_STEPS, Judged
 
 DELAY = """\
 delay: optimizer steps from the one at which the fault shows (visible.py) to the first one after which a report on the log up to
 there has the finding, at the level that the table promises. Other alarms: runs with an alarm for what is not wrong there."""
+
+
+IN_TIME = {
+    "B": f"within {SECTION_B_STEPS} steps, or at the first validation pass after the step at which the fault shows",
+    "A": f"within {SECTION_A_STEPS} steps of showing",
+}
 
 
 def tables(runs: list[Judged]) -> str:
@@ -27,7 +33,14 @@ def _by_fault(runs: list[Judged]) -> list[str]:
         judged = [run for run in faulty if run.section == section and run.detector]
         if judged:
             lines.append(_row(f"section {section}, with a detector", judged))
+            lines.append(f"    of them told {IN_TIME[section]}: {_in_time(judged)}")
     return [*lines, DELAY]
+
+
+def _in_time(runs: list[Judged]) -> str:
+    shown = [run for run in runs if run.visible is not None]
+    count = sum(run.in_time for run in shown)
+    return f"{count} of {len(shown)} ({100 * count / max(1, len(shown)):.2f} %)"
 
 
 def _row(name: str, runs: list[Judged]) -> str:

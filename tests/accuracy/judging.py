@@ -20,9 +20,11 @@ from tests.accuracy.faults import Fault
 from tests.accuracy.running import Done
 from tests.accuracy.script import MARK
 from tests.accuracy.streamed import First, first_reports
-from tests.accuracy.visible import visible_step
+from tests.accuracy.visible import next_pass, visible_step
 
 MOST_ROWS = 1_000_000
+SECTION_A_STEPS, SECTION_B_STEPS = 200, 3
+"""Within which a fault should be told from when it shows."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,19 @@ class Judged:
     "None where no line is declared."
     delay: int | None = None
     "Optimizer steps from `visible` to the first report with the finding at its level."
+    next_pass: int | None = None
+    "Optimizer steps from `visible` to the end of the first validation pass after it; None where none came."
     others: list[str] = field(default_factory=list)
     "Alarms of a faulty run beside the right one."
+
+    @property
+    def in_time(self) -> bool:
+        """Section A within so many steps of showing, section B within its few or by the first validation pass after."""
+        if self.delay is None:
+            return False
+        if self.section == "A":
+            return self.delay <= SECTION_A_STEPS
+        return self.delay <= max(SECTION_B_STEPS, self.next_pass or 0)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,6 +144,7 @@ def _of_fault(done: Done, fault: Fault, log: Chunk, findings: tuple[Finding, ...
         "cause_right": best.cause in fault.causes,
         "line_right": (best.where is not None and best.where.line in marked) if marked else None,
         "delay": max(0, min(steps) - visible) if steps and visible is not None else None,
+        "next_pass": None if visible is None else next_pass(visible, log),
     }
 
 

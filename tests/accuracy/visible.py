@@ -16,6 +16,11 @@ def visible_step(name: str, log: Chunk) -> int | None:
     return VISIBLE[name](log)
 
 
+def next_pass(visible: int, log: Chunk) -> int | None:
+    """Optimizer steps from `visible` to the end of the first validation pass after it."""
+    return next((int(event["step"]) - visible for event in _evaluations(log) if int(event["step"]) > visible), None)
+
+
 def _losses(log: Chunk) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     rows = log.steps[(log.steps["losses"] >= 1) & (log.steps["optimizer"] == 0)]
     return rows["step"], rows["loss"]

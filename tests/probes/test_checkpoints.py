@@ -188,6 +188,33 @@ def test_judgement_waits_for_two_worse_results_until_the_end() -> None:
     assert judged([3.0, 1.0, 2.0, 2.5], {"/last.pt": [10, 20, 30, 40]}, final=False) == 20
 
 
+CALM = [3.0, 2.0, 1.5, 1.2, 1.1, 1.05]
+
+
+@pytest.mark.parametrize(
+    ("values", "saves", "expected"),
+    [
+        ([*CALM, 1.5], range(10, 71, 10), 60),  # far above the noise of what was before
+        ([*CALM, 1.07], range(10, 71, 10), HELD),  # as good, as far as can be known
+        ([*CALM, 1.0, 1.5], range(20, 81, 20), None),  # the best was never saved, and a better one may be
+        ([*CALM[:3], 2.5], range(10, 41, 10), None),  # nothing is known of the noise yet
+    ],
+)
+def test_one_result_is_enough_where_its_state_replaced_the_best(values: list[float], saves: range, expected: object) -> None:
+    assert judged(values, {"/last.pt": [*saves]}, final=False) == expected
+
+
+def test_the_step_at_which_the_best_was_lost_does_not_depend_on_when_it_is_asked_for() -> None:
+    kept = SavedFiles()
+    found: list[object] = []
+    for step, value in enumerate([*CALM, 1.5, 1.6, 1.7], 1):
+        kept.evaluated("loss", Result(step, value, 100, float(step)))
+        kept.saved(SavedFile("/last.pt", step, float(step), step, True, None))
+        verdict = kept.judge(False)
+        found.append(verdict["since"] if isinstance(verdict, dict) else verdict)
+    assert found == [None, *[HELD] * 5, 7, 7, 7]
+
+
 def test_nothing_is_said_of_what_cannot_be_compared() -> None:
     assert judged(FALLS_AND_RISES, {"/last.pt": [60]}, own_measure=True) is None
     assert judged([1.0, 1.004, 1.006], {"/last.pt": [30]}) == HELD  # as good
