@@ -9,6 +9,7 @@ import numpy as np
 
 from forgemon.chunk import Chunk
 from forgemon.detectors.blocks import ROWS, Blocks
+from forgemon.detectors.burst import Bursts
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.dead_gradients import DeadGradients
 from forgemon.detectors.departure import Departure, Departures, First
@@ -55,6 +56,7 @@ class LossTrend:
         self._blocks = Blocks()
         self._first: First | None = None
         self._departures = Departures()
+        self._bursts = Bursts()
         self._jumps = LossJumps()
         self._dead = DeadGradients()
         self._updates = UpdateHistory()
@@ -74,6 +76,7 @@ class LossTrend:
             row = rows[finite[0]]
             self._first = First(int(row["step"]), float(row["loss"]), float(row["gradient_norm"]))
         self._jumps.feed(rows)
+        self._bursts.feed(rows)
         for block in self._blocks.feed(rows):
             self._departures.feed(block, self._first)
 
@@ -89,7 +92,7 @@ class LossTrend:
             return [self._fault(now, True, large)]
         if found is not None:
             return [self._fault(found, seen.stands, self._too_large(found))]
-        for ended in seen.ended:
+        for ended in (*seen.ended, *self._bursts.found):
             if (large := self._too_large(ended)) is not None:
                 return [self._fault(ended, False, large)]
         fair = seen.fair
@@ -121,9 +124,7 @@ class LossTrend:
         symptom = "loss-oscillates" if swings else "loss-climbs"
         certain = found.line != WEAK_LINE or large is not None
         overshoot = "the updates overshoot" if certain else "as updates that overshoot would do"
-        how = "zig-zags and climbs" if swings else "climbs"
-        text = f"Since step {found.first_step} the loss {how}: block medians rose from {figure(best.loss)} at step "
-        text += f"{best.last_step} to {figure(found.peak)}{self._second_line(found, large)}: {overshoot}."
+        text = f"Since step {found.first_step} {_climb_words(found, swings)}{self._second_line(found, large)}: {overshoot}."
         if not stands:
             text += f" It stood until step {found.last_step}."
         return Candidate(
@@ -199,6 +200,14 @@ class LossTrend:
         if not self._learns_on(fair, jump):
             return f"{text} It falls since, but is no lower than before anything was learned ({figure(self._untrained())})."
         return f"{text} It falls since."
+
+
+def _climb_words(found: Departure, swings: bool) -> str:
+    best = found.best
+    if not found.blocks:  # rows, of which too few for a block
+        return f"the loss is above where it began: it went from a median of {figure(best.loss)} up to {figure(found.peak)}"
+    how = "zig-zags and climbs" if swings else "climbs"
+    return f"the loss {how}: block medians rose from {figure(best.loss)} at step {best.last_step} to {figure(found.peak)}"
 
 
 def _falls_since(fair: Departure, jump: Jump) -> bool:

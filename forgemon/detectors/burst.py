@@ -1,0 +1,81 @@
+"""Stretches of rows above where the loss began, of a loop that had learned: they may be too short to move the medians of blocks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from forgemon.chunk import Rows
+from forgemon.detectors.blocks import ROWS, Block
+from forgemon.detectors.departure import LEARNED, WORSE, Departure
+
+SHORTEST = 8
+"""Rows in a row: a single batch makes one, and what its update did to the weights seldom lasts longer."""
+MOST_BURSTS = 16
+
+
+class Bursts:
+    """Follows the rows of one optimizer that have a finite loss; the same stretches however the rows come in."""
+
+    def __init__(self) -> None:
+        self.untrained = math.nan
+        "The higher one of the first loss and the median of the first ROWS."
+        self._ended: list[Departure] = []
+        self._now: Departure | None = None
+        self._rows = 0
+        "Of the stretch that goes on."
+        self._before: Rows | None = None
+        "The newest ROWS rows outside of a stretch."
+
+    def feed(self, rows: Rows) -> None:
+        rows = rows[np.isfinite(rows["loss"])]
+        if math.isnan(self.untrained):
+            rows = self._begin(rows)
+        if math.isnan(self.untrained) or not len(rows):
+            return
+        high = rows["loss"] > WORSE * self.untrained
+        edges = [0, *(np.flatnonzero(np.diff(high)) + 1).tolist(), len(rows)]
+        for start, stop in itertools.pairwise(edges):
+            (self._above if high[start] else self._below)(rows[start:stop])
+
+    def _begin(self, rows: Rows) -> Rows:
+        """The first ROWS rows are the level; returns those that are left."""
+        first = rows if self._before is None else np.concatenate([self._before, rows])
+        self._before = first[:ROWS].copy()
+        if len(first) >= ROWS:
+            self.untrained = max(float(first["loss"][0]), float(np.median(self._before["loss"])))
+        return first[ROWS:]
+
+    def _above(self, rows: Rows) -> None:
+        assert self._before is not None
+        if self._now is None:
+            self._now = Departure(int(rows["step"][0]), _level(self._before), -math.inf)
+        self._rows += len(rows)
+        self._now.peak = max(self._now.peak, float(rows["loss"].max()))
+        self._now.last_step = int(rows["step"][-1])
+
+    def _below(self, rows: Rows) -> None:
+        assert self._before is not None
+        if len(self._ended) < MOST_BURSTS:
+            self._ended += self._counted()
+        self._now, self._rows = None, 0
+        self._before = np.concatenate([self._before, rows[-ROWS:]])[-ROWS:]
+
+    def _counted(self) -> list[Departure]:
+        """The stretch that goes on, where it is long enough and the loop knew something before."""
+        now = self._now
+        return [now] if now is not None and self._rows >= SHORTEST and now.best.loss * LEARNED <= self.untrained else []
+
+    @property
+    def found(self) -> list[Departure]:
+        return [*self._ended, *self._counted()]
+
+
+def _level(before: Rows) -> Block:
+    """The rows before a stretch, up to the lowest of them: the updates that drove the loss away came after it."""
+    lowest = before[int(np.argmin(before["loss"]))]
+    loss, norm, nan = float(np.median(before["loss"])), float(lowest["gradient_norm"]), math.nan
+    first, last, rate = int(before["step"][0]), int(lowest["step"]), float(lowest["learning_rate"])
+    return Block(first, last, loss, nan, nan, nan, norm, rate, float(lowest["loss"]), norm)
