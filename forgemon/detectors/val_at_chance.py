@@ -26,6 +26,9 @@ FEWEST = 4
 FAR, FEWEST_FAR = 1.5, 2
 """Times the loss of a guess: what overfits improves first and seldom comes to lie so far above it, so that fewer passes are enough if
 the model learned in the first epoch."""
+ABOVE, RISES = 1.05, 1.02
+"""Times the loss of a guess, and times the first pass: fewer passes are enough as well where validation is worse than a guess and grows
+worse, of a model that learned in the first epoch, in which it could learn no sample by heart."""
 SETTLED = 50
 """Steps after which the running statistics of a BatchNorm are those of the data."""
 NEAR_CHANCE = (0.75, 1.5)
@@ -154,7 +157,8 @@ class ValAtChance:
 
     def _judge(self, passes: _Passes, began: float) -> Candidate | None:
         far = passes.best > FAR * self._chance
-        if passes.count < (FEWEST_FAR if far else FEWEST) or passes.falls:
+        worse = passes.best > ABOVE * self._chance and passes.newest > RISES * passes.first
+        if passes.count < (FEWEST_FAR if far or worse else FEWEST) or passes.falls:
             return None
         if passes.first > (COMPARABLE_CRITERION if passes.metric in CRITERIA else COMPARABLE) * began:
             return None

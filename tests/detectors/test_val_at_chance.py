@@ -97,6 +97,13 @@ def test_two_passes_are_enough_far_above_a_guess() -> None:
     assert judged(run([2 * CHANCE, 3 * CHANCE], epoch=None)) is None  # samples may have been learned by heart
 
 
+def test_two_passes_are_enough_that_grow_worse_than_a_guess() -> None:
+    found = judged(run([1.1 * CHANCE, 1.2 * CHANCE]))
+    assert found is not None and found.level == "alarm" and found.evidence["passes"] == 2
+    assert judged(run([1.2 * CHANCE, 1.1 * CHANCE])) is None and judged(run([CHANCE, 1.2 * CHANCE])) is None
+    assert judged(run([1.1 * CHANCE, 1.2 * CHANCE], epoch=None)) is None
+
+
 def test_what_lies_far_above_a_guess_is_no_overfitting() -> None:
     late = falling(count=800)
     late[10:100] = 0.1
