@@ -126,16 +126,13 @@ class SavedFiles:
         good = {result.step for result in compared if result.value <= limit}
         if any(f.holds in good for f in files):
             return HELD
-        worse = [result for result in compared if result.step > best.step and result.step not in good]
         if self._excuses_all or best.step in self.excused or any(f.own_measure for f in files):
             return None
         if any(_chosen(f.steps if len(f.steps) > 1 else self._once, compared) for f in files):
             return None
         replaced = [_next_save(f, best.step) for f in files if best.step in f.steps]
-        knows_noise = len(compared) >= ENOUGH_FOR_NOISE
-        clear = [r for r in worse if knows_noise and replaced and r.value - best.value > CLEARLY * abs(best.value)]
-        decisive = [r.step for r in (*worse[1:2], *clear[:1])]
-        if any(_latest(compared, f.holds) in good for f in files) or not (final or decisive):
+        is_lost = _is_lost(compared, best, bool(replaced))
+        if any(_latest(compared, f.holds) in good for f in files) or not (final or is_lost):
             return None
         newest = max(files, key=lambda f: f.time)
         return {
@@ -147,8 +144,22 @@ class SavedFiles:
             "path": newest.path,
             "overwritten": bool(replaced),
             "where": newest.where,
-            "since": max(min(decisive), *replaced) if decisive and replaced else self.newest_step,
+            "since": max(_lost_at(compared, best), *replaced) if is_lost and replaced else self.newest_step,
         }
+
+
+def _is_lost(results: Sequence[Result], best: Result, replaced: bool) -> bool:
+    """Whether results after the best one are so much worse that none of their states stands for it."""
+    limit = best.value + noise([result.value for result in results])
+    worse = [result.value for result in results if result.step > best.step and result.value > limit]
+    clear = any(value > best.value + CLEARLY * abs(best.value) for value in worse)
+    return len(worse) >= 2 or (clear and replaced and len(results) >= ENOUGH_FOR_NOISE)
+
+
+def _lost_at(results: Sequence[Result], best: Result) -> int:
+    """Step of the first result with which a replaced state was lost, by the noise of those up to there."""
+    after = range(results.index(best) + 2, len(results) + 1)
+    return next((results[count - 1].step for count in after if _is_lost(results[:count], best, True)), results[-1].step)
 
 
 def _next_save(file: SavedFile, step: int) -> int:

@@ -215,6 +215,20 @@ def test_the_step_at_which_the_best_was_lost_does_not_depend_on_when_it_is_asked
     assert found == [None, *[HELD] * 5, 7, 7, 7]
 
 
+def test_noise_that_is_known_only_later_does_not_put_off_the_step_at_which_the_best_was_lost() -> None:
+    kept = SavedFiles()
+    for step, value in enumerate([0.564, 0.4774, 0.5281, 0.5236, 0.543, 0.5919, 0.6573], 1):
+        kept.evaluated("loss", Result(step, value, 100, float(step)))
+        kept.saved(SavedFile("/last.pt", step, float(step), step, True, None))
+    verdict = kept.judge(False)
+    assert isinstance(verdict, dict) and (verdict["best_step"], verdict["since"]) == (2, 4)
+
+
+def test_where_higher_is_better_the_best_is_lost_as_well() -> None:
+    assert judged([-0.5, -0.6, -0.7, -0.75, -0.78, -0.8, -0.5], {"/last.pt": [*range(10, 71, 10)]}, final=False) == 60
+    assert judged([-0.5, -0.6, -0.7, -0.75, -0.78, -0.8, -0.79], {"/last.pt": [*range(10, 71, 10)]}, final=False) == HELD
+
+
 def test_nothing_is_said_of_what_cannot_be_compared() -> None:
     assert judged(FALLS_AND_RISES, {"/last.pt": [60]}, own_measure=True) is None
     assert judged([1.0, 1.004, 1.006], {"/last.pt": [30]}) == HELD  # as good
