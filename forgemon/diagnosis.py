@@ -186,7 +186,8 @@ def _belongs(root: Candidate, other: Candidate, rule: Absorption) -> bool:
     # A curve's own verdict on the rate, or none at all, gives way; another cause that is known stays beside it.
     same_cause = root.cause == other.cause or UNKNOWN in (root.cause, other.cause) or other.cause == root.symptom
     same_cause = same_cause or (root.cause == root.symptom and other.cause not in OF_ITS_OWN)
-    same_cause = (same_cause or rule.whatever_cause) and (not rule.caused_by or other.cause in rule.caused_by)
+    same_cause = same_cause or (rule.whatever_cause and (other.cause not in OF_ITS_OWN or bool(rule.caused_by)))
+    same_cause = same_cause and (not rule.caused_by or other.cause in rule.caused_by)
     after = other.last_step >= root.first_step and (root.stands or other.first_step <= root.last_step + SLACK_STEPS)
     return (
         same_cause

@@ -71,6 +71,8 @@ def test_weights_that_grew_for_long_are_the_root_of_a_loss_that_ends_in_infinity
     assert [c.symptom for c in compose([weights, soon])] == ["loss-nonfinite"]
     climbs = candidate("loss-climbs", "learning-rate-too-high", 100, 380)
     assert [c.symptom for c in compose([weights, climbs, end])] == ["loss-nonfinite"]
+    (found,) = compose([weights, dataclasses.replace(end, cause="nonfinite-input")])  # which no weights bring about
+    assert (found.symptom, found.cause) == ("loss-nonfinite", "nonfinite-input") and "weights-growing" in found.evidence
 
 
 def test_what_happened_long_after_the_root_was_mended_stays_beside_it() -> None:

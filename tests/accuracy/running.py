@@ -18,8 +18,8 @@ from tests.accuracy.configurations import Configuration
 
 HERE = Path(__file__).resolve().parent
 PROBES = HERE.parents[1] / "probes"
-LIMIT_S = 60
-"""CPU time of a run; most need a second."""
+LIMIT_S = 300
+"""CPU time of a run; most need a second, the slowest a minute or two on a slow machine."""
 
 
 @dataclass(frozen=True)
