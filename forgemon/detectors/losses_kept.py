@@ -33,7 +33,8 @@ class LossesKept(FactDetector):
         rest = "" if endless else " Whether it is a window that drops its oldest will show."
         return Verdict(
             "alarm" if endless else "watch",
-            f"At step {seen.last_step} {alive} old losses were still alive with their graphs{by}, the oldest from step {oldest}.{rest}",
+            f"{alive} old losses were still alive with their graphs{by}, the oldest from step {oldest} "
+            f"(seen at step {seen.last_step}).{rest}",
             "A loss.item() or loss.detach() where it is kept; or the oldest ones being let go.",
             evidence(fact, "alive", "oldest_step", "oldest_age_steps", "kept_share", "held_by"),
             first_step=oldest,

@@ -23,7 +23,7 @@ CERTAIN = {
     "mode (bn1, bn2, drop), whose running statistics took in the validation data.",
     "train-in-eval-mode": "Since step 5 the optimizer trains with model.training False",
     "eval-with-grad": "The validation pass at step 4 built a graph for each of its 3 batches (cross_entropy)",
-    "loss-graph-retained": "At step 10 147 old losses were still alive with their graphs, in a list, the oldest from step 0.",
+    "loss-graph-retained": "147 old losses were still alive with their graphs, in a list, the oldest from step 0 (seen at step 10).",
     "softmax-before-cross-entropy": "With 10 classes its loss cannot fall below 1.46. The model ends in a softmax (out).",
     "val-uses-train-data": "read what training reads: 50 of 100 checked samples (the same storage).",
     "shm-too-small": "2 workers with 2 batches of 2 MiB each in waiting need 8 MiB of /dev/shm, which had 1 MiB free of 64 MiB.",
