@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MOST_SEARCHES = 8
 """Searches for a copy in memory in one run."""
 MOST_ENTRIES = 2_000
+REST = 100
+"""Times as long as a judgement took, none follows: the loop waits for this thread while it computes, and may validate every few
+milliseconds."""
 COARSEST_CLOCK_S = 1.0
 """Of a file system: a file's time may lie so much before it was written."""
 _BEST = re.compile(r"best|top|acc|f1|auc|score", re.IGNORECASE)
@@ -49,6 +52,8 @@ class CheckpointFacts(Probe):
         self._sizes: dict[str, int] = {}
         self._judged = -1
         self._was_held = False
+        self._not_before = 0.0
+        self._exits = False
         self._told_of = -1
         "Step of the best result that was last said to be in no file."
 
@@ -108,6 +113,7 @@ class CheckpointFacts(Probe):
     def exiting(self) -> None:
         # Detached, the loop goes on: what it saves later is not seen. An exception cut it short.
         final = self.session.active and not hasattr(sys, "last_value")
+        self._exits = True
         if final:
             self._whole.judge()
         self._look_later(final)
@@ -119,21 +125,36 @@ class CheckpointFacts(Probe):
 
     def _look(self, final: bool) -> None:
         self._note_gone()
+        if time.perf_counter() < self._not_before and not self._exits:
+            return  # another look follows with the next result or save
         results = self.kept.count
         is_new = final or results != self._judged
         # What holds the best result may be replaced without another result; what was found missing stays so until then.
-        verdict = self.kept.judge(final) if is_new or self._was_held else None
+        verdict = self._judge(final) if is_new or self._was_held else None
         self._judged = results if verdict is not None else self._judged
         self._was_held = verdict == HELD
         if self._was_held:
             if is_new:
                 self.session.facts.absent("best-checkpoint-not-saved")
         elif isinstance(verdict, dict) and not self._may_be_elsewhere(verdict["metric"], verdict["best_step"]):
-            since = verdict.pop("since")
-            told_before = self._told_of == verdict["best_step"]
-            self._told_of = verdict["best_step"]
-            at_step = self.session.step_now() if final else self.kept.newest_step if told_before else since
+            at_step = self._lost_at(verdict["metric"], verdict["best_step"])
+            if at_step is None:
+                at_step = self.session.step_now() if final else self.kept.newest_step
             self.session.facts.seen("best-checkpoint-not-saved", at_step=at_step, **verdict)
+
+    def _judge(self, final: bool) -> str | dict[str, Any] | None:
+        began = time.perf_counter()
+        verdict = self.kept.judge(final)
+        now = time.perf_counter()
+        self._not_before = now + REST * (now - began)
+        return verdict
+
+    def _lost_at(self, metric: str, best_step: int) -> int | None:
+        """Where it is said of this result for the first time, the step at which it was lost: this thread comes to it some later."""
+        if self._told_of == best_step:
+            return None
+        self._told_of = best_step
+        return self.kept.lost_at(metric, best_step)
 
     def _note_gone(self) -> None:
         for file in list(self.kept.files.values()):

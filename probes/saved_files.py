@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import statistics
@@ -23,8 +24,10 @@ COMPARABLE = 1.5
 CLEARLY = 0.05
 """A result that is worse by more than this share of the best, and than the noise, if that is known, is enough where its state replaced
 the best."""
-ENOUGH_FOR_NOISE = 6
-"""Results from which their noise is known."""
+ENOUGH_FOR_NOISE, MOST_FOR_NOISE = 6, 256
+"""Results from which their noise is known, and how many of the newest tell it."""
+MOST_LOOKED_BACK = 64
+"""Results back to which is looked for the one with which the best was lost."""
 
 HELD = "held"
 
@@ -106,10 +109,7 @@ class SavedFiles:
         return max((series[-1].step for series in list(self.results.values())), default=0)
 
     def judge(self, final: bool) -> str | dict[str, Any] | None:
-        """HELD, the evidence that no file holds the best result, or None where that is open. `final`: no save will follow.
-
-        Of the evidence, `since` is the step at which it was all there: this may be asked for some steps later.
-        """
+        """HELD, the evidence that no file holds the best result, or None where that is open. `final`: no save will follow."""
         verdicts = [self._judge(metric, series, final) for metric, series in list(self.results.items())]
         if HELD in verdicts:
             return HELD
@@ -130,9 +130,8 @@ class SavedFiles:
             return None
         if any(_chosen(f.steps if len(f.steps) > 1 else self._once, compared) for f in files):
             return None
-        replaced = [_next_save(f, best.step) for f in files if best.step in f.steps]
-        is_lost = _is_lost(compared, best, bool(replaced))
-        if any(_latest(compared, f.holds) in good for f in files) or not (final or is_lost):
+        replaced = any(best.step in f.steps for f in files)
+        if any(_latest(compared, f.holds) in good for f in files) or not (final or _is_lost(compared, best, replaced)):
             return None
         newest = max(files, key=lambda f: f.time)
         return {
@@ -142,10 +141,18 @@ class SavedFiles:
             "saved_step": newest.holds,
             "saved_value": next((abs(r.value) for r in reversed(compared) if r.step <= (newest.holds or 0)), None),
             "path": newest.path,
-            "overwritten": bool(replaced),
+            "overwritten": replaced,
             "where": newest.where,
-            "since": max(_lost_at(compared, best), *replaced) if is_lost and replaced else self.newest_step,
         }
+
+    def lost_at(self, metric: str, best_step: int) -> int | None:
+        """The step at which the state of `best_step` was lost, which `judge` may say some steps later; None where no file ever held
+        that state, or no result says so."""
+        compared = comparable(self.results[metric])
+        best = next((result for result in compared if result.step == best_step), None)
+        replaced = [_next_save(f, best_step) for f in list(self.files.values()) if best_step in f.steps]
+        with_which = None if best is None or not replaced else _with_which_lost(compared, best)
+        return None if with_which is None else max(with_which, *replaced)
 
 
 def _is_lost(results: Sequence[Result], best: Result, replaced: bool) -> bool:
@@ -156,10 +163,10 @@ def _is_lost(results: Sequence[Result], best: Result, replaced: bool) -> bool:
     return len(worse) >= 2 or (clear and replaced and len(results) >= ENOUGH_FOR_NOISE)
 
 
-def _lost_at(results: Sequence[Result], best: Result) -> int:
+def _with_which_lost(results: Sequence[Result], best: Result) -> int | None:
     """Step of the first result with which a replaced state was lost, by the noise of those up to there."""
-    after = range(results.index(best) + 2, len(results) + 1)
-    return next((results[count - 1].step for count in after if _is_lost(results[:count], best, True)), results[-1].step)
+    after = range(max(results.index(best) + 2, len(results) - MOST_LOOKED_BACK), len(results) + 1)
+    return next((results[count - 1].step for count in after if _is_lost(results[:count], best, True)), None)
 
 
 def _next_save(file: SavedFile, step: int) -> int:
@@ -182,6 +189,7 @@ def comparable(series: Sequence[Result]) -> list[Result]:
 def noise(values: Sequence[float]) -> float:
     """Difference below which two results are equally good: twice their spread about the trend."""
     least = LEAST_DIFFERENCE * min(map(abs, values))
+    values = values[-MOST_FOR_NOISE:]
     if len(values) < ENOUGH_FOR_NOISE:
         return least
     # Independent noise of deviation s gives second differences of deviation s * sqrt(6), third ones of s * sqrt(20); half of them
@@ -199,7 +207,8 @@ def _latest(compared: Sequence[Result], step: int | None) -> int | None:
 
 def _chosen(steps: Sequence[int], results: Sequence[Result]) -> bool:
     """Whether the loop saves after some results and not after others, by a measure of its own (its accuracy, say)."""
-    after = sorted({sum(result.step <= step for result in results) for step in steps} - {0})
+    seen_at = [result.step for result in results]
+    after = sorted({bisect.bisect_right(seen_at, step) for step in steps} - {0})
     if not after:
         return False
     gaps = {b - a for a, b in itertools.pairwise(after)}

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 
 CONTEXT_LINES = 2
 MAX_SOURCE_BYTES = 4_000_000
+MOST_KNOWN = 16
+"""Files whose lines are kept."""
 MOST_FILES = 5000
 """Whose kind is remembered; each cell of a notebook is one."""
 MODULE_CALLS = ("_call_impl", "_wrapped_call_impl")
@@ -139,12 +141,23 @@ def _source(file: str, line: int) -> tuple[int, list[str]]:
     return first, [text.rstrip("\n") for text in lines[first - 1 : line + CONTEXT_LINES]]
 
 
+_KNOWN: dict[str, tuple[tuple[int, int], list[str]]] = {}
+"""Lines of the files read last, and when each was written how large: a loop that validates often is not to wait for this thread."""
+
+
 def _lines(file: str) -> list[str]:
     try:
-        if os.path.getsize(file) > MAX_SOURCE_BYTES:
+        found = os.stat(file)
+        if found.st_size > MAX_SOURCE_BYTES:
             return []
-        with open(file, encoding="utf-8", errors="replace") as opened:
-            return opened.readlines()
+        version = found.st_mtime_ns, found.st_size
+        known = _KNOWN.get(file)
+        if known is None or known[0] != version:
+            if len(_KNOWN) >= MOST_KNOWN:
+                _KNOWN.clear()
+            with open(file, encoding="utf-8", errors="replace") as opened:
+                known = _KNOWN[file] = version, opened.readlines()
+        return known[1]
     except OSError:
         # A notebook cell has no file; its lines stand in linecache, which is only looked at, never filled.
         linecache = sys.modules.get("linecache")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from probes.checkpoint_facts import CheckpointFacts
 from probes.saved_files import HELD, Result, SavedFile, SavedFiles
 from tests.probes.checkpoint_loops import COMMON, checkpoint_facts
 from tests.probes.watched import events, line_of, read, run_script
@@ -211,7 +214,7 @@ def test_the_step_at_which_the_best_was_lost_does_not_depend_on_when_it_is_asked
         kept.evaluated("loss", Result(step, value, 100, float(step)))
         kept.saved(SavedFile("/last.pt", step, float(step), step, True, None))
         verdict = kept.judge(False)
-        found.append(verdict["since"] if isinstance(verdict, dict) else verdict)
+        found.append(kept.lost_at("loss", 6) if isinstance(verdict, dict) else verdict)
     assert found == [None, *[HELD] * 5, 7, 7, 7]
 
 
@@ -221,7 +224,30 @@ def test_noise_that_is_known_only_later_does_not_put_off_the_step_at_which_the_b
         kept.evaluated("loss", Result(step, value, 100, float(step)))
         kept.saved(SavedFile("/last.pt", step, float(step), step, True, None))
     verdict = kept.judge(False)
-    assert isinstance(verdict, dict) and (verdict["best_step"], verdict["since"]) == (2, 4)
+    assert isinstance(verdict, dict) and (verdict["best_step"], kept.lost_at("loss", 2)) == (2, 4)
+    assert kept.lost_at("loss", 7) is None  # no result came after it
+
+
+def test_a_loop_that_validates_every_few_milliseconds_is_judged_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, judged_at = 100.0, []
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    probe = CheckpointFacts(SimpleNamespace(transfer=None, facts=None, active=True, writer=SimpleNamespace(file=len)))  # type: ignore[arg-type]
+
+    class SlowFiles(SavedFiles):
+        def judge(self, final: bool) -> None:
+            nonlocal now
+            judged_at.append(now)
+            now += 0.01
+
+    probe.kept = SlowFiles()
+    for step in range(1, 1001):
+        probe.kept.evaluated("loss", Result(step, 1.0, 100, now))
+        probe._look(False)
+        now += 0.005
+    assert len(judged_at) == 5 and judged_at[1] - judged_at[0] > 0.99
+    probe._exits = True
+    probe._look(False)
+    assert len(judged_at) == 6
 
 
 def test_where_higher_is_better_the_best_is_lost_as_well() -> None:
