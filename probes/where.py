@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 
 CONTEXT_LINES = 2
 MAX_SOURCE_BYTES = 4_000_000
-MOST_KNOWN = 16
-"""Files whose lines are kept."""
+MOST_KNOWN, LARGEST_KNOWN_BYTES = 16, 200_000
+"""Files whose lines are kept, and how large each may be."""
 MOST_FILES = 5000
 """Whose kind is remembered; each cell of a notebook is one."""
 MODULE_CALLS = ("_call_impl", "_wrapped_call_impl")
@@ -152,12 +152,15 @@ def _lines(file: str) -> list[str]:
             return []
         version = found.st_mtime_ns, found.st_size
         known = _KNOWN.get(file)
-        if known is None or known[0] != version:
+        if known is not None and known[0] == version:
+            return known[1]
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            lines = opened.readlines()
+        if found.st_size <= LARGEST_KNOWN_BYTES:
             if len(_KNOWN) >= MOST_KNOWN:
                 _KNOWN.clear()
-            with open(file, encoding="utf-8", errors="replace") as opened:
-                known = _KNOWN[file] = version, opened.readlines()
-        return known[1]
+            _KNOWN[file] = version, lines
+        return lines
     except OSError:
         # A notebook cell has no file; its lines stand in linecache, which is only looked at, never filled.
         linecache = sys.modules.get("linecache")
