@@ -52,8 +52,9 @@ class CheckpointFacts(Probe):
         self._sizes: dict[str, int] = {}
         self._judged = -1
         self._was_held = False
+        "By the newest judgement."
         self._not_before = 0.0
-        self._exits = False
+        "Time of the next one."
         self._told_of = -1
         "Step of the best result that was last said to be in no file."
 
@@ -113,19 +114,19 @@ class CheckpointFacts(Probe):
     def exiting(self) -> None:
         # Detached, the loop goes on: what it saves later is not seen. An exception cut it short.
         final = self.session.active and not hasattr(sys, "last_value")
-        self._exits = True
         if final:
             self._whole.judge()
-        self._look_later(final)
+        self._look_later(final, is_last=True)
 
     # On the writer's thread
 
-    def _look_later(self, final: bool = False) -> None:
-        self.session.writer.file("", lambda _: self.session.guard.protected(self._look, final))
+    def _look_later(self, final: bool = False, is_last: bool = False) -> None:
+        self.session.writer.file("", lambda _: self.session.guard.protected(self._look, final, is_last))
 
-    def _look(self, final: bool) -> None:
+    def _look(self, final: bool, is_last: bool) -> None:
+        """`final`: no save will follow. `is_last`: none that we see."""
         self._note_gone()
-        if time.perf_counter() < self._not_before and not self._exits:
+        if time.perf_counter() < self._not_before and not is_last:
             return  # another look follows with the next result or save
         results = self.kept.count
         is_new = final or results != self._judged
@@ -137,10 +138,13 @@ class CheckpointFacts(Probe):
             if is_new:
                 self.session.facts.absent("best-checkpoint-not-saved")
         elif isinstance(verdict, dict) and not self._may_be_elsewhere(verdict["metric"], verdict["best_step"]):
-            at_step = self._lost_at(verdict["metric"], verdict["best_step"])
-            if at_step is None:
-                at_step = self.session.step_now() if final else self.kept.newest_step
-            self.session.facts.seen("best-checkpoint-not-saved", at_step=at_step, **verdict)
+            self._say(verdict, final)
+
+    def _say(self, verdict: dict[str, Any], final: bool) -> None:
+        at_step = self._lost_at(verdict["metric"], verdict["best_step"])
+        if at_step is None:
+            at_step = self.session.step_now() if final else self.kept.newest_step
+        self.session.facts.seen("best-checkpoint-not-saved", at_step=at_step, **verdict)
 
     def _judge(self, final: bool) -> str | dict[str, Any] | None:
         began = time.perf_counter()

@@ -18,9 +18,8 @@ _compiler: Any = getattr(_eval_frame, "get_eval_frame_callback", lambda: _set_co
 
 def skip(codes: Iterable[types.CodeType]) -> None:
     """Have dynamo run these code objects unseen. Does not import dynamo."""
-    skip_code = getattr(
-        _eval_frame, "skip_code", None
-    )  # in some versions of torch; in others (2.13) a code object has a strategy
+    # Some versions of torch have the one; in others (2.13) a code object has a strategy.
+    skip_code = getattr(_eval_frame, "skip_code", None)
     set_strategy = getattr(_eval_frame, "set_code_exec_strategy", None)
     for code in codes:
         if skip_code is not None:

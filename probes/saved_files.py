@@ -128,10 +128,14 @@ class SavedFiles:
             return HELD
         if self._excuses_all or best.step in self.excused or any(f.own_measure for f in files):
             return None
-        if any(_chosen(f.steps if len(f.steps) > 1 else self._once, compared) for f in files):
+        seen_at = sorted(result.step for result in compared)
+        histories = [f.steps for f in files if len(f.steps) > 1]
+        if len(histories) < len(files):  # the others are of one history, that of the files written once
+            histories.append(self._once)
+        if any(_chosen(steps, seen_at) for steps in histories):
             return None
         replaced = any(best.step in f.steps for f in files)
-        if any(_latest(compared, f.holds) in good for f in files) or not (final or _is_lost(compared, best, replaced)):
+        if any(_latest(seen_at, f.holds) in good for f in files) or not (final or _is_lost(compared, best, replaced)):
             return None
         newest = max(files, key=lambda f: f.time)
         return {
@@ -201,18 +205,20 @@ def noise(values: Sequence[float]) -> float:
     return max(least, 2 * min(spreads))
 
 
-def _latest(compared: Sequence[Result], step: int | None) -> int | None:
-    return next((result.step for result in reversed(compared) if step is not None and result.step <= step), None)
+def _latest(seen_at: Sequence[int], step: int | None) -> int | None:
+    """The step of the newest result at or before `step`; `seen_at`: those of all results, in order."""
+    before = 0 if step is None else bisect.bisect_right(seen_at, step)
+    return seen_at[before - 1] if before else None
 
 
-def _chosen(steps: Sequence[int], results: Sequence[Result]) -> bool:
-    """Whether the loop saves after some results and not after others, by a measure of its own (its accuracy, say)."""
-    seen_at = [result.step for result in results]
+def _chosen(steps: Sequence[int], seen_at: Sequence[int]) -> bool:
+    """Whether the loop saves after some results and not after others, by a measure of its own (its accuracy, say). `steps` of its saves
+    and, in order, of its results."""
     after = sorted({bisect.bisect_right(seen_at, step) for step in steps} - {0})
     if not after:
         return False
     gaps = {b - a for a, b in itertools.pairwise(after)}
-    unsaved = len(results) - after[-1]
+    unsaved = len(seen_at) - after[-1]
     if len(after) == 2 and min(gaps) > 1 and after[0] not in gaps:
         return True  # a single gap, which is not that from the start either
     return len(gaps) > 1 or (unsaved > 0 and (not gaps or unsaved >= min(gaps)))

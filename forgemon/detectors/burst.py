@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -36,9 +35,17 @@ class Bursts:
         if math.isnan(self.untrained) or not len(rows):
             return
         high = rows["loss"] > WORSE * self.untrained
-        edges = [0, *(np.flatnonzero(np.diff(high)) + 1).tolist(), len(rows)]
-        for start, stop in itertools.pairwise(edges):
-            (self._above if high[start] else self._below)(rows[start:stop])
+        low, stretches = rows[~high], np.flatnonzero(np.diff(high, prepend=False, append=False)).reshape(-1, 2)
+        if not high[0]:
+            self._end()
+        lows_before = np.cumsum(~high)
+        # Of the short ones only those that may go on before or after these rows: a loop that diverges crosses the limit all the time.
+        long = (stretches[:, 1] - stretches[:, 0] >= SHORTEST) | (stretches[:, 0] == 0) | (stretches[:, 1] == len(rows))
+        for start, stop in stretches[long].tolist():
+            self._go_on(rows[start:stop], low[: lows_before[start]])
+            if stop < len(rows):
+                self._end()
+        self._before = self._level_rows(low)
 
     def _begin(self, rows: Rows) -> Rows:
         """The first ROWS rows are the level; returns those that are left."""
@@ -48,20 +55,23 @@ class Bursts:
             self.untrained = max(float(first["loss"][0]), float(np.median(self._before["loss"])))
         return first[ROWS:]
 
-    def _above(self, rows: Rows) -> None:
+    def _level_rows(self, low: Rows) -> Rows:
+        """The newest ROWS of those kept and `low`."""
         assert self._before is not None
+        return np.concatenate([self._before, low[-ROWS:]])[-ROWS:]
+
+    def _go_on(self, rows: Rows, low: Rows) -> None:
+        """High `rows`; `low`: those before them that are not kept yet."""
         if self._now is None:
-            self._now = Departure(int(rows["step"][0]), _level(self._before), -math.inf)
+            self._now = Departure(int(rows["step"][0]), _level(self._level_rows(low)), -math.inf)
         self._rows += len(rows)
         self._now.peak = max(self._now.peak, float(rows["loss"].max()))
         self._now.last_step = int(rows["step"][-1])
 
-    def _below(self, rows: Rows) -> None:
-        assert self._before is not None
+    def _end(self) -> None:
         if len(self._ended) < MOST_BURSTS:
             self._ended += self._counted()
         self._now, self._rows = None, 0
-        self._before = np.concatenate([self._before, rows[-ROWS:]])[-ROWS:]
 
     def _counted(self) -> list[Departure]:
         """The stretch that goes on, where it is long enough and the loop knew something before."""

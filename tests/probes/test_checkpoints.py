@@ -242,11 +242,10 @@ def test_a_loop_that_validates_every_few_milliseconds_is_judged_now_and_then(mon
     probe.kept = SlowFiles()
     for step in range(1, 1001):
         probe.kept.evaluated("loss", Result(step, 1.0, 100, now))
-        probe._look(False)
+        probe._look(False, False)
         now += 0.005
     assert len(judged_at) == 5 and judged_at[1] - judged_at[0] > 0.99
-    probe._exits = True
-    probe._look(False)
+    probe._look(False, True)
     assert len(judged_at) == 6
 
 
