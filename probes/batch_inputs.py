@@ -31,13 +31,14 @@ class Seen(NamedTuple):
     name: str
     batch: int | None
     micro_batch: int
-    dtype: str
+    dtype: torch.dtype
     tensor: weakref.ref[torch.Tensor] | None
     rows: torch.Tensor | None
 
     def entry(self, rows: list[float]) -> Entry:
         sample = first_bad(rows)
-        found: Entry = {"stage": "input", "name": self.name, "finite": sample is None, "dtype": self.dtype}
+        dtype = str(self.dtype).replace("torch.", "")
+        found: Entry = {"stage": "input", "name": self.name, "finite": sample is None, "dtype": dtype}
         if sample is not None:
             found |= {"sample": sample if len(rows) > 1 else None, "batch": self.batch, "micro_batch": self.micro_batch}
         return found
@@ -71,13 +72,11 @@ class BatchInputs:
     def _note(self, name: str, tensor: torch.Tensor, micro_batch: int) -> None:
         if len(self._seen) >= MOST_SEEN:
             return
-        dtype = str(tensor.dtype).replace("torch.", "")
-        seen = Seen(name, self.batch, micro_batch, dtype, None, None)
         if at_once(tensor):
-            self._seen.append(seen._replace(tensor=weakref.ref(tensor)))
+            self._seen.append(Seen(name, self.batch, micro_batch, tensor.dtype, weakref.ref(tensor), None))
         elif not _capturing(tensor):
             rows = tensor if tensor.dim() and tensor.shape[0] <= MOST_SAMPLES else tensor.reshape(1, -1)
-            self._seen.append(seen._replace(rows=largest_of_each_row(rows)))
+            self._seen.append(Seen(name, self.batch, micro_batch, tensor.dtype, None, largest_of_each_row(rows)))
 
     @property
     def seen(self) -> list[Seen]:

@@ -12,8 +12,8 @@ import torch
 _eval_frame: Any = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
 _set_compiler: Any = getattr(_eval_frame, "set_eval_frame", None)
 """Sets what looks at each frame of this thread (None, False or dynamo's callback) and returns what did before."""
-_compiler: Any = getattr(_eval_frame, "get_eval_frame_callback", lambda: _set_compiler(None))
-"""What looks at them now; in a torch that cannot tell, taken away to be told."""
+_compiler: Any = getattr(_eval_frame, "get_eval_frame_callback", lambda: _set_compiler and _set_compiler(None))
+"""What looks at them now, None where nothing does; in a torch that cannot tell, taken away to be told."""
 
 
 def skip(codes: Iterable[types.CodeType]) -> None:
@@ -31,10 +31,10 @@ def skip(codes: Iterable[types.CodeType]) -> None:
 
 def uncompiled(function: Callable[..., object], *values: Any) -> None:
     """Call `function` while no compiler looks at the frames of this thread. An interrupt may fall between any two of these calls."""
-    if _set_compiler is None or "torch._dynamo" not in sys.modules:
+    compiler = _compiler()
+    if compiler is None:
         function(*values)
         return
-    compiler = _compiler()
     try:
         _set_compiler(None)
         function(*values)

@@ -16,11 +16,22 @@ Scalars = tuple[list[int], list[torch.Tensor]]
 def gradient_norms(parameters: Sequence[torch.Tensor]) -> Scalars:
     """2-norms of `p.grad`, in float32 at least, for the parameters that have one. Sharded tensors give their local shard's norm."""
     gradients = [parameter.grad for parameter in parameters]
-    if all(type(g) is torch.Tensor and not (g.is_sparse or g.requires_grad) for g in gradients):
-        kinds = {(g.device, g.dtype) for g in gradients if g is not None}
-        if len(kinds) == 1:  # as it mostly is
-            return list(range(len(gradients))), _norms([g for g in gradients if g is not None], kinds.pop()[1])
+    alike = _alike(gradients)
+    if alike:
+        return list(range(len(alike))), _norms(alike, alike[0].dtype)
     return _norms_by_kind(gradients)
+
+
+def _alike(gradients: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
+    """All of them, where they are plain tensors of one device and dtype, as they mostly are; else none."""
+    found: list[torch.Tensor] = []
+    kinds = set()
+    for gradient in gradients:
+        if type(gradient) is not torch.Tensor or gradient.is_sparse or gradient.requires_grad:
+            return []
+        kinds.add((gradient.device, gradient.dtype))
+        found.append(gradient)
+    return found if len(kinds) == 1 else []
 
 
 def _norms_by_kind(gradients: Sequence[torch.Tensor | None]) -> Scalars:
@@ -79,13 +90,11 @@ class ParameterTables:
         self._columns: dict[int, tuple[int, ...]] = {}
         self._known: list[tuple[int, tuple[int, ...]]] = []
 
-    def columns_of(
-        self, optimizer: int, parameters: Sequence[torch.Tensor], alive: Collection[int]
-    ) -> tuple[tuple[int, ...], bool]:
-        """Columns of `parameters`, and whether a new table had to be begun for them; it has no place for optimizers not `alive`.
+    def columns_of(self, optimizer: int, key: tuple[int, ...], alive: Collection[int]) -> tuple[tuple[int, ...], bool]:
+        """Columns of the parameters with these identities, and whether a new table had to be begun for them; it has no place for
+        optimizers not `alive`.
 
         No columns where there are too many tables already."""
-        key = tuple(map(id, parameters))
         for known_optimizer, known_key in self._known:
             if known_optimizer == optimizer and known_key == key:
                 return self._columns[optimizer], False

@@ -45,8 +45,10 @@ def down_the_scalings(node: Any) -> Iterator[Any]:
     """The node, and those behind it as long as it only multiplies by a number or divides by one."""
     yield node
     for _ in range(MOST_SCALINGS):
+        if type(node).__name__ not in SCALINGS:
+            return
         inputs = [following for following, _ in node.next_functions if following is not None]
-        if type(node).__name__ not in SCALINGS or len(inputs) != 1:
+        if len(inputs) != 1:
             return
         node = inputs[0]
         yield node

@@ -66,8 +66,8 @@ class Guard:
         """`always`: whatever the mode. `light`: what is called instead in mode LOSS. `watched`: the function it belongs to."""
         clock, getpid = time.perf_counter, os.getpid
 
-        def chosen(*values: Any) -> None:
-            call = callback if always else self._in_this_mode(callback, light, watched)
+        def in_this_mode(*values: Any) -> None:
+            call = self._in_this_mode(callback, light, watched)
             if call is not None:
                 self.protected(call, *values)  # says which of the two it was
 
@@ -78,7 +78,14 @@ class Guard:
             try:
                 self.inside = True
                 self.calls += 1
-                uncompiled(unseen, chosen, values)
+                if always:
+                    uncompiled(unseen, callback, values)
+                elif self.mode == AWAKE:
+                    if watched is not None:
+                        watched.called(self.step)
+                    uncompiled(unseen, callback, values)
+                else:
+                    uncompiled(unseen, in_this_mode, values)
             except Exception as error:
                 self.swallow_ours(callback, error)
             finally:
@@ -94,11 +101,11 @@ class Guard:
     def _in_this_mode(
         self, callback: Callable[..., None], light: Callable[..., None] | None, watched: Watched | None
     ) -> Callable[..., None] | None:
-        """What is to be called of the two, if anything."""
+        """What is to be called of the two while not awake, if anything."""
         chosen = callback
         if self.mode == LOSS and light is not None:
             chosen = light
-        elif self.mode != AWAKE and (watched is None or not self.rouse(watched)):
+        elif watched is None or not self.rouse(watched):
             return None
         if watched is not None:
             watched.called(self.step)

@@ -30,6 +30,11 @@ TIMES = frozenset(
 NEAR_NOW_S = 1e8
 """A number so near to the clock's is a time, whatever it is called."""
 
+_NO_NUMBERS = frozenset(
+    map(id, (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type, str, dict, list, tuple, type(None)))
+)
+"""Identities of the types of what most names of a module stand for."""
+
 Scope = tuple[str, str, int]
 """File, function and first line of it."""
 Seen = tuple[float, int]
@@ -79,6 +84,8 @@ class Kept:
         is_new = scope not in self._scopes
         known = self._scopes.setdefault(scope, {})
         for name, value in values.items():
+            if id(type(value)) in _NO_NUMBERS:
+                continue
             number = host_number(value)
             if number is None:
                 continue

@@ -53,6 +53,7 @@ class Known:
 
     def _take(self, parameters: Parameters) -> None:
         self.parameters = parameters
+        self.identities = tuple(map(id, parameters))
         self.reuse = GradientReuse(parameters)
         self.columns: tuple[int, ...] = ()
 
@@ -73,4 +74,4 @@ class Observation:
 
 def layout_of(optimizer: torch.optim.Optimizer) -> tuple[tuple[int, int], ...]:
     """What changes when parameters come or go; cheap enough for every observed step."""
-    return tuple((id(group["params"]), len(group["params"])) for group in optimizer.param_groups)
+    return tuple([(id(group["params"]), len(group["params"])) for group in optimizer.param_groups])

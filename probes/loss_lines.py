@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .where import Line
 
 MOST_LINES = 16
+SURE, LOOKS_EVERY = 64, 8
+"""After so many losses of one line only one in so many is asked for its line, until there is another."""
 
 
 class LossLines(Probe):
@@ -27,6 +29,7 @@ class LossLines(Probe):
         "The name of each line's series."
         self._newest: list[tuple[str, Loss]] = []
         self._last: Loss | None = None
+        self._losses = 0
 
     def awoke(self) -> None:
         self._newest = []
@@ -36,6 +39,9 @@ class LossLines(Probe):
         if not losses or losses[-1] is self._last:  # what goes backward is no loss
             return
         self._last = losses[-1]
+        self._losses += 1
+        if len(self._lines) == 1 and len(losses) == 1 and self._losses > SURE and self._losses % LOOKS_EVERY:
+            return  # the line of one series alone is not written
         line = self.session.user_line()
         if line is not None:
             name = self._lines.get((line.file, line.line)) or self._new_line(line)

@@ -27,12 +27,15 @@ CRITERIA = (
 """Functions of torch.nn.functional whose value is a loss; the loss modules call them."""
 
 
+_TENSOR, _PARAMETER = torch.Tensor, torch.nn.Parameter
+_transform: Any = torch._C._functorch.peek_interpreter_stack
+"""The transform of torch.func that is under way."""
+
+
 def plain_tensor(value: Any) -> bool:
     """Whether it is a real tensor: tracing (FakeTensor) and torch.func transforms pass through the same functions."""
-    if type(value) is not torch.Tensor and type(value) is not torch.nn.Parameter:
-        return False
-    functorch = torch._C._functorch
-    return functorch.peek_interpreter_stack() is None
+    kind = type(value)
+    return (kind is _TENSOR or kind is _PARAMETER) and _transform() is None
 
 
 class Loss(NamedTuple):
@@ -98,8 +101,10 @@ def _loss_of(tensor: torch.Tensor) -> Loss:
         found = _notes(node).get(NOTE)
         if isinstance(found, Loss):
             return Loss(value, found.criterion, is_plain=False)
+        if type(node).__name__ not in SCALING_NODES:
+            break
         inputs = [next_node for next_node, _ in node.next_functions if next_node is not None]
-        if type(node).__name__ not in SCALING_NODES or len(inputs) != 1:
+        if len(inputs) != 1:
             break
         node = inputs[0]
     return Loss(value, None, divided_by=1 / scale if scale else 1.0)

@@ -49,8 +49,7 @@ class Owners(Generic[T]):
         return [notes for _, notes in self._notes.values()]
 
     def items(self) -> list[tuple[Known, T]]:
-        found = [(reference(), notes) for reference, notes in self._notes.values()]
-        return [(known, notes) for known, notes in found if known is not None]
+        return [(known, notes) for reference, notes in self._notes.values() if (known := reference()) is not None]
 
     def of_parameters(self, parameters: Any) -> list[tuple[Known, T]]:
         """Of the optimizers to which `parameters` belong; where they cannot be read (a spent generator) of the only optimizer."""

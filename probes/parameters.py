@@ -51,7 +51,7 @@ class Parameters:
         """See to it that the table in use has `known`'s parameters as they are; if not, a new one is written."""
         # Held for as long as this takes: one that was freed in between would have columns in the table and no names.
         living = [(one, optimizer) for one in everyone if (optimizer := one.optimizer()) is not None]
-        columns, new = self._tables.columns_of(known.index, known.parameters, {one.index for one, _ in living})
+        columns, new = self._tables.columns_of(known.index, known.identities, {one.index for one, _ in living})
         if new:
             self.look_for_names(known)
             self._write(living)

@@ -56,6 +56,8 @@ class _Track:
 
     def step_ended(self, now: int) -> bool | None:
         """False where losses are let go of, True where they may be kept; None where that does not show yet."""
+        if not self.noted and not self.grown_old:
+            return None  # no second loss to a step
         lost = self._forget_dead(now)
         kept = sum(self.grown_old)
         if len(self.grown_old) == ENOUGH_OLD and (2 * kept < ENOUGH_OLD or 0 < lost <= 2):
@@ -119,6 +121,8 @@ class LossGraphRetained(Probe):
         self._last: _Noted | None = None
         "The first loss that went backward since the last step, and the last one where there were several."
         self._early_questions = 0
+        self._suspects = False
+        "Whether any track does."
 
     def awoke(self) -> None:
         self._criterion = self._first = self._last = None
@@ -128,11 +132,9 @@ class LossGraphRetained(Probe):
             self._criterion = weakref.ref(output)
 
     def backward_begins(self, root: Any) -> None:
-        for known, tracks in self._tracks.items():
-            for track in tracks.both():
-                if track.suspicious or track.suspicious_early:
-                    early, track.suspicious, track.suspicious_early = not track.suspicious, False, False
-                    self._report(known.index, track, early)
+        if self._suspects:
+            self._suspects = False
+            self._ask_who_holds()
         if isinstance(root, (tuple, list)):
             root = root[0] if root else None
         if root is None or not plain_tensor(root) or root.grad_fn is None:
@@ -144,6 +146,13 @@ class LossGraphRetained(Probe):
         else:
             self._last = noted
 
+    def _ask_who_holds(self) -> None:
+        for known, tracks in self._tracks.items():
+            for track in tracks.both():
+                if track.suspicious or track.suspicious_early:
+                    early, track.suspicious, track.suspicious_early = not track.suspicious, False, False
+                    self._report(known.index, track, early)
+
     def step_ended(self, known: Known) -> None:
         tracks = self._tracks.of(known)
         for noted, track in ((self._first, tracks.first), (self._last, tracks.last)):
@@ -152,6 +161,7 @@ class LossGraphRetained(Probe):
         self._criterion = self._first = self._last = None
         now = self.session.step_now()
         found = [track.step_ended(now) for track in tracks.both()]
+        self._suspects = self._suspects or any(track.suspicious or track.suspicious_early for track in tracks.both())
         if tracks.first.grown_old:
             self.session.signals.seen("retained graphs")
         if False in found and True not in found:

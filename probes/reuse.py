@@ -111,7 +111,7 @@ class GradientReuse:
             return None
         self._drop_cleared(at_step=True)
         reused = [s for s in self._suspects if s.added]
-        checked = sum(p.grad is not None for p in self._sample)
+        checked = len([None for p in self._sample if p.grad is not None])
         return Reuse(checked, len(reused), reused[0].parameter if reused else None, self._where if reused else None)
 
     def _drop_cleared(self, at_step: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .asleep import MOST_OTHERS, Asleep, Mark
+from .asleep import MOST_OTHERS, Asleep, Mark, counting
 from .dynamo import skip
 from .gradients import gradient_norms
 from .guard import ASLEEP, AWAKE, LOSS
@@ -27,11 +27,11 @@ Hook = Callable[[torch.optim.Optimizer, Any, Any], None]
 
 
 class Steps:
-    """All optimizers of the process. `step` is the count of the one that stepped most."""
+    """All optimizers of the process."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.step = 0
+        self._step = 0
         self.schedule = Schedule(float(session.config.get("budget", 0.01)))
         self._asleep = Asleep()
         self.parameters = Parameters(session)
@@ -54,10 +54,23 @@ class Steps:
         """Measure what sleeping costs on this machine."""
         self._asleep.calibrate()
 
+    @property
+    def step(self) -> int:
+        """The count of the optimizer that stepped most; from any thread."""
+        return max(self._step, self._asleep.step)
+
+    def counted(self, known: Known) -> int:
+        """The steps of one; its own attribute stands still while it is slept through."""
+        return self._asleep.step if known is self._asleep.main else known.steps
+
     def know(self, optimizer: torch.optim.Optimizer) -> Known:
         known = self._optimizers.know(optimizer, self.step)
-        self.step = max(self.step, known.steps)
+        self._step = max(self._step, known.steps)
         return known
+
+    def gone(self, known: Known) -> None:
+        """Its optimizer lives no more."""
+        self._asleep.gone(known)
 
     def main_root(self) -> torch.nn.Module | None:
         """The root module that holds the first stepped parameter, else the first known root."""
@@ -76,36 +89,32 @@ class Steps:
 
     def hooks(self) -> tuple[Hook, Hook]:
         """For torch: before and after every optimizer step. While asleep they count and do nothing else."""
-        guard, known_ones, asleep = self._session.guard, self._optimizers.by_id, self._asleep
+        guard, countdown = self._session.guard, self._asleep.countdown
         begins, ends, awakes = guard(self.begins, always=True), guard(self.ends, always=True), guard(self._awakes, always=True)
 
         def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            if guard.mode == AWAKE:
+            if not countdown.of and guard.mode == AWAKE:
                 begins(optimizer)
 
-        def after(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        def not_slept_through(optimizer: torch.optim.Optimizer) -> None:
             try:
-                known = known_ones.get(id(optimizer))
                 if guard.mode != ASLEEP:
                     ends(optimizer)
-                elif known is not None and known is asleep.main:  # what most steps of most loops come by
-                    known.steps = steps = known.steps + 1
-                    if steps > self.step:
-                        self.step = steps
-                    if steps >= asleep.until:
-                        awakes(optimizer)
-                elif known is None or self._other_stepped(known):
-                    awakes(optimizer)  # the first one came while we slept
+                elif self._wakes_us(optimizer):
+                    awakes(optimizer)
             except Exception as error:
-                guard.swallow_ours(after, error)
+                guard.swallow_ours(not_slept_through, error)
 
-        skip([before.__code__, after.__code__])
-        return before, after
+        skip([before.__code__, not_slept_through.__code__])
+        return before, counting(countdown, not_slept_through)
 
-    def _other_stepped(self, known: Known) -> bool:
-        """While asleep, one that is not the main one; True when that is enough to wake."""
+    def _wakes_us(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether this step, which came while asleep, ends the sleep."""
+        known = self._optimizers.by_id.get(id(optimizer))
+        if known is None or known is self._asleep.main:
+            return True  # the first one came while we slept; or the last of those to be slept through
         known.steps += 1
-        self.step = max(self.step, known.steps)
+        self._step = max(self._step, known.steps)
         return self._asleep.main is self._asleep or self._asleep.other_stepped()
 
     def begins(self, optimizer: torch.optim.Optimizer) -> None:
@@ -129,6 +138,8 @@ class Steps:
     def ends(self, optimizer: torch.optim.Optimizer) -> None:
         """Post-hook of a step while not asleep; a step that was observed from its start has a window."""
         end = time.perf_counter()
+        if self._asleep.main is not self._asleep:
+            self._end_sleep()  # an error of ours came between waking and this
         known = self._optimizers.by_id.get(id(optimizer)) or self.know(optimizer)
         if self.ends_a_step_begun_before_us:
             self.ends_a_step_begun_before_us = False
@@ -136,7 +147,8 @@ class Steps:
             known.last_end = end
             return
         known.steps += 1
-        self._session.guard.step = self.step = max(self.step, known.steps)
+        self._step = max(self._step, known.steps)
+        self._session.guard.step = self._step
         self.validation.stepped()
         now, known.now = known.now, Observation()
         inner = self._session.loop.new_window()
@@ -212,7 +224,7 @@ class Steps:
 
     def _awakes(self, optimizer: torch.optim.Optimizer) -> None:
         """Post-hook of the last step of those to be slept through, or of an optimizer that came meanwhile."""
-        self._asleep.wakes()
+        self._end_sleep()
         is_new = id(optimizer) not in self._optimizers.by_id
         known = self.know(optimizer)
         known.steps += is_new and known.counted is None
@@ -221,6 +233,10 @@ class Steps:
         known.last_end = time.perf_counter()
         self._wake(self._asleep.then_loss_only)
         self._session.transfer.poll()
+
+    def _end_sleep(self) -> None:
+        self._step = self.step
+        self._asleep.wakes()
 
     def _wake(self, loss_only: bool) -> None:
         self._session.loop.awoke()
@@ -236,7 +252,7 @@ class Steps:
         if self._session.guard.mode == ASLEEP:
             self._asleep.account()
         else:
-            self._asleep.wakes()
+            self._end_sleep()
         for known in self._optimizers.everyone():
             known.last_end = NAN
             known.reuse.unknown()

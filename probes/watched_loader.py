@@ -13,8 +13,8 @@ from .where import Line
 
 MOST_WAITING = 1024
 FIRST_BATCHES = 64
-"""Of a loader: rows of all of them are hashed, later those of one in four."""
-MANY_BATCHES = 512
+"""Of a loader: rows of all of them are hashed, later those of one in eight."""
+MANY_BATCHES = 1024
 """After which it is one in sixteen."""
 
 
@@ -74,7 +74,7 @@ class WatchedLoader:
         """Whether rows of the next batch are to be hashed; scattered, so that another pass brings others."""
         self._batches += 1
         scattered = self._batches * 0x9E3779B1 >> 16
-        return self._batches <= FIRST_BATCHES or scattered & (3 if self._batches <= MANY_BATCHES else 15) == 0
+        return self._batches <= FIRST_BATCHES or scattered & (7 if self._batches <= MANY_BATCHES else 15) == 0
 
     def wait(self, count: int, hashes: list[tuple[int, int]]) -> None:
         """Keep the hashes of a batch until it shows what the batch is for."""

@@ -66,8 +66,10 @@ class UserLines:
         thread."""
         frame = frame or sys._getframe(1)
         library: types.FrameType | None = None
+        known = self._kinds
         while frame is not None:
-            kind = self.kind(frame.f_code.co_filename)
+            file = frame.f_code.co_filename
+            kind = known[file] if file in known else self.kind(file)
             if kind == 2:
                 return line_of(frame)
             if kind == 1 and library is None:
