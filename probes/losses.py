@@ -130,7 +130,7 @@ def scale_of(node: Any) -> float | None:
 
 def _copy(scalar: torch.Tensor) -> torch.Tensor:
     """Of one element, 0-dim and without its graph."""
-    value = scalar.detach()
+    value = scalar.data  # one call into torch fewer than detach()
     return (value.reshape(()) if value.dim() else value).clone()
 
 
