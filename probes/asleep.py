@@ -77,8 +77,9 @@ class Asleep:
     def begin(self, plan: Plan, main: Known) -> None:
         self._accounted, self._until, self.then_loss_only = main.steps, main.steps + plan.asleep, plan.loss_only
         self._others = self._others_in_a_row = 0
-        self.main, optimizer = main, main.optimizer()
-        self.countdown.left, self.countdown.of = plan.asleep, id(optimizer) if optimizer is not None else 0
+        optimizer, self.countdown.left = main.optimizer(), plan.asleep
+        self.main = main
+        self.countdown.of = id(optimizer) if optimizer is not None else 0
 
     @property
     def step(self) -> int:

@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from .dynamo import skip
 from .guard import ASLEEP, AWAKE, LOSS, Guard
 from .observe import Observer, unwrap
 
@@ -65,6 +66,9 @@ class Watched:
     def wakes(self, step: int) -> None:
         self.suspended = False
         self._missed += step - self._missed_since
+
+
+skip([Watched.called.__code__])
 
 
 class Attention:

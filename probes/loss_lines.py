@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from .where import Line
 
 MOST_LINES = 16
-SURE, LOOKS_EVERY = 64, 8
-"""After so many losses of one line only one in so many is asked for its line, until there is another."""
+SURE, LOOKS_EVERY = 64, 7
+"""After so many losses of one line only one in so many is asked for its line, until there is another: a prime, so that of losses that
+take turns each has its turn."""
 
 
 class LossLines(Probe):

@@ -33,7 +33,7 @@ class Steps:
         self._session = session
         self._step = 0
         self.schedule = Schedule(float(session.config.get("budget", 0.01)))
-        self._asleep = Asleep()
+        self.slept = Asleep()
         self.parameters = Parameters(session)
         self.validation = Validation(session)
         self._rows = StepRows(session, self.parameters, self.validation)
@@ -52,16 +52,16 @@ class Steps:
 
     def calibrate(self) -> None:
         """Measure what sleeping costs on this machine."""
-        self._asleep.calibrate()
+        self.slept.calibrate()
 
     @property
     def step(self) -> int:
         """The count of the optimizer that stepped most; from any thread."""
-        return max(self._step, self._asleep.step)
+        return max(self._step, self.slept.step)
 
     def counted(self, known: Known) -> int:
         """The steps of one; its own attribute stands still while it is slept through."""
-        return self._asleep.step if known is self._asleep.main else known.steps
+        return self.slept.step if known is self.slept.main else known.steps
 
     def know(self, optimizer: torch.optim.Optimizer) -> Known:
         known = self._optimizers.know(optimizer, self.step)
@@ -70,7 +70,7 @@ class Steps:
 
     def gone(self, known: Known) -> None:
         """Its optimizer lives no more."""
-        self._asleep.gone(known)
+        self.slept.gone(known)
 
     def main_root(self) -> torch.nn.Module | None:
         """The root module that holds the first stepped parameter, else the first known root."""
@@ -89,7 +89,7 @@ class Steps:
 
     def hooks(self) -> tuple[Hook, Hook]:
         """For torch: before and after every optimizer step. While asleep they count and do nothing else."""
-        guard, countdown = self._session.guard, self._asleep.countdown
+        guard, countdown = self._session.guard, self.slept.countdown
         begins, ends, awakes = guard(self.begins, always=True), guard(self.ends, always=True), guard(self._awakes, always=True)
 
         def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -111,11 +111,11 @@ class Steps:
     def _wakes_us(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether this step, which came while asleep, ends the sleep."""
         known = self._optimizers.by_id.get(id(optimizer))
-        if known is None or known is self._asleep.main:
+        if known is None or known is self.slept.main:
             return True  # the first one came while we slept; or the last of those to be slept through
         known.steps += 1
         self._step = max(self._step, known.steps)
-        return self._asleep.main is self._asleep or self._asleep.other_stepped()
+        return self.slept.main is self.slept or self.slept.other_stepped()
 
     def begins(self, optimizer: torch.optim.Optimizer) -> None:
         """Pre-hook of a step while awake."""
@@ -138,7 +138,7 @@ class Steps:
     def ends(self, optimizer: torch.optim.Optimizer) -> None:
         """Post-hook of a step while not asleep; a step that was observed from its start has a window."""
         end = time.perf_counter()
-        if self._asleep.main is not self._asleep:
+        if self.slept.main is not self.slept:
             self._end_sleep()  # an error of ours came between waking and this
         known = self._optimizers.by_id.get(id(optimizer)) or self.know(optimizer)
         if self.ends_a_step_begun_before_us:
@@ -194,7 +194,7 @@ class Steps:
 
     def _mark(self, end: float) -> Mark:
         steps = self._main.steps if self._main is not None else 0
-        return Mark(end, steps, self._session.guard.spent_s, self._asleep.spent_s)
+        return Mark(end, steps, self._session.guard.spent_s, self.slept.spent_s)
 
     def _elect(self, known: Known) -> None:
         """The main optimizer paces the schedule; when it is gone or rests, the one that steps takes over."""
@@ -217,7 +217,7 @@ class Steps:
         else:
             plan = OBSERVE
         if plan.asleep and self._main is not None:
-            self._asleep.begin(plan, self._main)
+            self.slept.begin(plan, self._main)
             self._session.attention.sleep()
         elif plan.loss_only != loss_only or window is None:
             self._wake(plan.loss_only)
@@ -231,12 +231,12 @@ class Steps:
         if known is not self._main:
             self._elect(known)
         known.last_end = time.perf_counter()
-        self._wake(self._asleep.then_loss_only)
+        self._wake(self.slept.then_loss_only)
         self._session.transfer.poll()
 
     def _end_sleep(self) -> None:
         self._step = self.step
-        self._asleep.wakes()
+        self.slept.wakes()
 
     def _wake(self, loss_only: bool) -> None:
         self._session.loop.awoke()
@@ -250,7 +250,7 @@ class Steps:
     def roused(self) -> None:
         """Woken in the middle of a step by a rare call, or asleep still and put in again after a pause."""
         if self._session.guard.mode == ASLEEP:
-            self._asleep.account()
+            self.slept.account()
         else:
             self._end_sleep()
         for known in self._optimizers.everyone():

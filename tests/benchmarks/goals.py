@@ -23,7 +23,11 @@ def goals(results: Sequence[Result], on_gpu: bool) -> list[str]:
     lines: list[str] = []
     for (loop, condition), r in found.items():
         if condition == "default":
-            lines.append(_line(f"{loop}, default budget: ratio", r.ratio, GPU_RATIO if on_gpu else DEFAULT_RATIO, 4))
+            most = GPU_RATIO if on_gpu else DEFAULT_RATIO
+            lines.append(_line(f"{loop}, default budget: ratio", r.ratio, most, 4))
+            if r.bursts is not None:
+                lines.append(_line(f"{loop}, default budget: ratio by neighbouring steps", r.bursts.ratio, most, 4))
+                lines.append(_line(f"{loop}, default: seconds for each of our clock", r.bursts.factor, ESTIMATE_FACTOR, 2))
         if condition == "every" and loop == "cnn":
             lines.append(_line(f"{loop}, every step: ratio", r.ratio, EVERY_STEP_RATIO, 4))
         if condition in ("default", "every"):
@@ -33,9 +37,7 @@ def goals(results: Sequence[Result], on_gpu: bool) -> list[str]:
             limit = 1e6 * found[loop, "wandb-1"].extra_s.value / PART_OF_WANDB
             lines.append(_line(f"{loop}, every step: extra µs, 1/{PART_OF_WANDB} of wandb.watch", _us(r.extra_s), limit, 1))
         if condition == "rare":
-            lines.append(_line(f"{loop}: µs a step between observed ones", _us(r.extra_of_most_s), BETWEEN_US, 2))
-            few = _us(r.extra_s)
-            lines.append(f"{loop}: with the few observed ones {few.value:.2f} [{few.low:.2f}, {few.high:.2f}]")
+            lines.append(_line(f"{loop}: µs a step between observed ones", _us(r.extra_s), BETWEEN_US, 2))
             if r.plain_s > 1 / BETWEEN_STEPS_PER_S:
                 lines.append(
                     f"{loop}: slower than {BETWEEN_STEPS_PER_S} steps a second here, so it does not show what they cost"

@@ -34,11 +34,14 @@ class TrainingLoop:
         self._bf16 = bf16
         self._loader = DataLoader(data, batch_size, shuffle=True, drop_last=True, pin_memory=device.type == "cuda")
         self._batches: Iterator[Any] = iter(self._loader)
+        self.epochs = 1
+        "Begun."
 
     def step(self) -> None:
         batch = next(self._batches, None)
         if batch is None:
             self._batches = iter(self._loader)
+            self.epochs += 1
             batch = next(self._batches)
         inputs, targets = (tensor.to(self.device, non_blocking=True) for tensor in batch)
         self.optimizer.zero_grad()

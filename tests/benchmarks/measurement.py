@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tests.benchmarks.blocks import Alternation, alternate, extra_of_most_s, extra_s, ratio, steps_for
+from tests.benchmarks.bursts import Bursts, bursts, follow
 from tests.benchmarks.conditions import Condition, EveryStep, Naive, Probes, RareSteps
 from tests.benchmarks.loops import LOOPS
 from tests.benchmarks.medians import Median
@@ -32,6 +34,8 @@ CONDITIONS: dict[str, type[Condition]] = {
 
 BLOCK_S = 0.1
 LONGEST_BLOCK_S = 2.5
+SHARE_OF_BURSTS = 1.0
+"""Of the time for the blocks."""
 OBSERVED_IN_A_BLOCK = 10
 """Steps observed in full that a block should hold: with fewer, a median over blocks would pass over what they cost."""
 FIRST_STEPS = 64
@@ -68,6 +72,8 @@ class Result:
     extra_of_most_of_nothing_s: Median
     written: Written | None
     "Of our own probes only."
+    bursts: Bursts | None
+    "Where most steps are slept through."
 
 
 def measure(plan: Plan, folder: Path) -> Result:
@@ -82,9 +88,10 @@ def measure(plan: Plan, folder: Path) -> Result:
         block_steps = _block_steps(condition, plan.seconds)
         done = alternate(condition, block_steps, plan.seconds)
         written = _accounts(condition, plan.seconds) if isinstance(condition, Probes) else None
+        found = _bursts(condition, plan.seconds) if plan.condition == "default" and isinstance(condition, Probes) else None
     finally:
         condition.close()
-    return _result(plan, len(list(loop.model.parameters())), done, written)
+    return _result(plan, len(list(loop.model.parameters())), done, written, found)
 
 
 def _block_steps(condition: Condition, seconds: float) -> int:
@@ -97,7 +104,7 @@ def _block_steps(condition: Condition, seconds: float) -> int:
         recorded.since_last(0)
     steps, step_s = _run(condition.step, condition.loop.wait, least=5, seconds=warm_s)
     wanted_s = min(BLOCK_S, 0.05 * seconds)
-    if recorded is not None:
+    if recorded is not None and not isinstance(condition, RareSteps):
         apart_s = steps / max(1, recorded.since_last(steps).observed) * step_s
         wanted_s = max(wanted_s, min(LONGEST_BLOCK_S, 0.1 * seconds, OBSERVED_IN_A_BLOCK * apart_s))
     condition.off()
@@ -113,6 +120,16 @@ def _accounts(condition: Probes, seconds: float) -> Written:
     return condition.recorded.since_last(steps)
 
 
+def _bursts(condition: Probes, seconds: float) -> Bursts | None:
+    """Of another such stretch."""
+    condition.on()
+    asleep = condition.session.steps.slept
+    before_s = asleep.spent_s
+    steps = follow(condition, SHARE_OF_BURSTS * seconds)
+    asleep.account()
+    return bursts(steps, (asleep.spent_s - before_s) / sum(step.took_s for step in steps))
+
+
 def _run(step: Callable[[], None], wait: Callable[[], None], least: int, seconds: float) -> tuple[int, float]:
     """Steps taken in about `seconds`, and what one took."""
     began, steps = time.monotonic(), 0
@@ -123,7 +140,7 @@ def _run(step: Callable[[], None], wait: Callable[[], None], least: int, seconds
     return steps, (time.monotonic() - began) / steps
 
 
-def _result(plan: Plan, parameters: int, done: Alternation, written: Written | None) -> Result:
+def _result(plan: Plan, parameters: int, done: Alternation, written: Written | None, found: Bursts | None) -> Result:
     return Result(
         loop=plan.loop,
         condition=plan.condition,
@@ -137,14 +154,19 @@ def _result(plan: Plan, parameters: int, done: Alternation, written: Written | N
         extra_of_most_s=extra_of_most_s(done.on),
         extra_of_most_of_nothing_s=extra_of_most_s(done.nothing),
         written=written,
+        bursts=found,
     )
 
 
 def from_json(text: str) -> Result:
     fields = json.loads(text)
-    medians = {name: Median(**value) for name, value in fields.items() if isinstance(value, dict) and "low" in value}
     written = None if fields["written"] is None else Written(**fields["written"])
-    return Result(**{**fields, **medians, "written": written})
+    found = None if fields["bursts"] is None else Bursts(**_medians(fields["bursts"]))
+    return Result(**{**_medians(fields), "written": written, "bursts": found})
+
+
+def _medians(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: Median(**value) if isinstance(value, dict) and "low" in value else value for name, value in fields.items()}
 
 
 if __name__ == "__main__":

@@ -71,6 +71,25 @@ def own_accounts(results: Sequence[Result]) -> list[str]:
     return aligned(head.split("|"), rows) if rows else []
 
 
+def bursts(results: Sequence[Result]) -> list[str]:
+    """Where most steps are slept through: the others beside their neighbours."""
+    head = "loop|condition|bursts|extra µs of one [95 %]|nothing on [95 %]|for each second of our clock [95 %]|ratio of the whole [95 %]"
+    rows = [
+        (
+            r.loop,
+            CONDITIONS[r.condition].title,
+            str(r.bursts.factor.count),
+            interval(r.bursts.extra_s, 0, 1e6),
+            interval(r.bursts.nothing_s, 0, 1e6),
+            interval(r.bursts.factor, 2),
+            interval(r.bursts.ratio),
+        )
+        for r in results
+        if r.bursts is not None
+    ]
+    return aligned(head.split("|"), rows) if rows else []
+
+
 def between(results: Sequence[Result]) -> list[str]:
     """Microseconds a step between observed ones."""
     lines = []
@@ -78,10 +97,15 @@ def between(results: Sequence[Result]) -> list[str]:
         lines += [
             f"loop {r.loop}: {1 / r.plain_s:,.0f} steps a second, blocks of {r.block_steps} steps, "
             f"microseconds a step more than plain [95 %]:",
-            f"  middle step of a block         {interval(r.extra_of_most_s, 2, 1e6)}",
-            f"    with nothing on              {interval(r.extra_of_most_of_nothing_s, 2, 1e6)}",
-            f"  all, the few observed included {interval(r.extra_s, 2, 1e6)}",
-            f"    with nothing on              {interval(r.extra_of_nothing_s, 2, 1e6)}",
+            f"  mean of a block          {interval(r.extra_s, 2, 1e6)}",
+            f"    with nothing on        {interval(r.extra_of_nothing_s, 2, 1e6)}",
+            f"  middle step of a block   {interval(r.extra_of_most_s, 2, 1e6)}",
+            f"    with nothing on        {interval(r.extra_of_most_of_nothing_s, 2, 1e6)}",
+            *(
+                [f"  by our own clock {1e6 * r.written.own_estimate * r.plain_s:.2f}, the few observed ones included"]
+                if r.written
+                else []
+            ),
         ]
     return lines
 

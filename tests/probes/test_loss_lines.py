@@ -72,3 +72,33 @@ def test_a_loop_with_one_line_has_the_loss_alone(tmp_path: Path) -> None:
     run_script(ONE_LINE, tmp_path)
     assert [e["where"]["line"] for e in events(read(tmp_path), "loss")] == [line_of(ONE_LINE, ".backward()")]
     assert not list((tmp_path / "run" / "rank-0" / "metrics").glob("loss*"))
+
+
+LATER = """
+import torch
+import torch.nn.functional as F
+torch.manual_seed(0)
+first, second = torch.nn.Linear(8, 3), torch.nn.Linear(8, 3)
+optimizers = [torch.optim.SGD(model.parameters(), 0.01) for model in (first, second)]
+x, y = torch.randn(16, 8), torch.randint(0, 3, (16,))
+def train(one, loss):
+    optimizers[one].zero_grad()
+    loss.backward()
+    optimizers[one].step()
+def train_second():
+    optimizers[1].zero_grad()
+    F.cross_entropy(second(x), y).backward()  # the second
+    optimizers[1].step()
+for step in range(FIRST_ALONE + 40):
+    train(0, F.cross_entropy(first(x), y))
+    if step >= FIRST_ALONE:
+        train_second()
+"""
+
+
+@pytest.mark.parametrize("first_alone", [100, 101])
+def test_a_second_line_that_comes_when_one_is_long_known_is_seen_too(tmp_path: Path, first_alone: int) -> None:
+    """Whichever of the two takes its turn at even and at odd counts."""
+    script = LATER.replace("FIRST_ALONE", str(first_alone))
+    run_script(script, tmp_path, budget=0.0)
+    assert [e["where"]["line"] for e in events(read(tmp_path), "loss")][1:] == [line_of(script, "# the second")]
