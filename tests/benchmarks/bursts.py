@@ -1,4 +1,4 @@
-"""What it takes to look at a step, told from the steps beside it that are slept through.
+"""What it takes to look at a step, told from the steps beside it that are not observed.
 
 At the default budget a step in ten or a hundred is looked at, so that whole blocks differ by less than the machine's noise. A burst
 of observed steps and the steps right before and after it differ by all that a look takes, and meet the same noise. What passes in the
@@ -17,9 +17,7 @@ from tests.benchmarks.conditions import Probes
 from tests.benchmarks.medians import Median, median_of
 
 NEAR = 8
-"""Steps slept through, before a burst and after it, that it is held against."""
-FAR = 60
-"""Steps from it that they are at most."""
+"""Steps not observed, before a burst and after it, that it is held against; what our clock says of their rows of the loss is taken off."""
 AFTER = 1
 """Steps after a burst that still belong to it: the loop finds its data pushed out of the caches."""
 
@@ -35,10 +33,6 @@ class Step:
     "In full."
     begins_epoch: bool = False
 
-    @property
-    def is_slept_through(self) -> bool:
-        return not self.spent_s
-
 
 @dataclass(frozen=True)
 class Bursts:
@@ -47,11 +41,11 @@ class Bursts:
     extra_s: Median
     "That a burst takes longer than as many of its neighbours."
     nothing_s: Median
-    "The same of steps slept through, in their place."
+    "The same of steps right before it that were not observed."
     factor: Median
     "Seconds that the loop takes longer for each second of our clock."
     ratio: Median
-    "Step time over that of the steps slept through, with what their own hooks are thought to take."
+    "Step time of the whole over that without us, with what the hooks of steps slept through are thought to take."
 
 
 def follow(condition: Probes, seconds: float, clock: Callable[[], float] = time.perf_counter) -> list[Step]:
@@ -73,13 +67,15 @@ def bursts(steps: Sequence[Step], asleep_share: float) -> Bursts | None:
     extra, nothing, factors = [], [], []
     for place in _places(steps):
         whole = range(place.start, min(place.stop + AFTER, len(steps)))
-        before = _asleep(steps, range(place.start - 1, max(0, place.start - FAR), -1))
-        after = _asleep(steps, range(whole.stop, min(len(steps), whole.stop + FAR)))
-        if min(len(before), len(after)) <= len(whole):
+        before = _beside(steps, range(place.start - 1, -1, -1))
+        after = _beside(steps, range(whole.stop, len(steps)))
+        if min(len(before), len(after)) < NEAR or any(steps[i].begins_epoch for i in whole):
             continue
-        extra.append(_extra_s(steps, whole, [*before, *after]))
-        nothing.append(_extra_s(steps, before[: len(whole)], [*before[len(whole) :], *after]))
-        factors.append(extra[-1] / sum(steps[i].spent_s for i in place))
+        beside_s = [_plain_s(steps[i]) for i in (*before, *after)]
+        extra.append(sum(steps[i].took_s for i in whole) - len(whole) * median(beside_s))
+        factors.append(extra[-1] / sum(steps[i].spent_s for i in whole))
+        nearest_s = [_plain_s(steps[i]) for i in before[: len(whole)]]
+        nothing.append(sum(nearest_s) - len(whole) * median(beside_s[len(whole) :]))
     if not factors:
         return None
     factor = median_of(factors)
@@ -90,25 +86,23 @@ def bursts(steps: Sequence[Step], asleep_share: float) -> Bursts | None:
 
 
 def _places(steps: Sequence[Step]) -> list[range]:
-    """Stretches of steps in which our clock ran, some of them observed. None in which an epoch begins, which takes time by itself."""
+    """Observed steps in a row."""
     found, start = [], 0
     while start < len(steps):
         end = start
-        while end < len(steps) and not steps[end].is_slept_through:
+        while end < len(steps) and steps[end].is_observed:
             end += 1
-        stretch = steps[start:end]
-        if any(step.is_observed for step in stretch) and not any(step.begins_epoch for step in stretch):
+        if end > start:
             found.append(range(start, end))
         start = end + 1
     return found
 
 
-def _extra_s(steps: Sequence[Step], these: Sequence[int], beside: Sequence[int]) -> float:
-    """What `these` take above as many of those `beside` them."""
-    return sum(steps[i].took_s for i in these) - len(these) * median(steps[i].took_s for i in beside)
+def _beside(steps: Sequence[Step], places: range) -> list[int]:
+    """The first of `places` that were not observed, and in which no epoch began: that takes time by itself."""
+    others = (i for i in places if not (steps[i].is_observed or steps[i].begins_epoch))
+    return [place for place, _ in zip(others, range(NEAR), strict=False)]
 
 
-def _asleep(steps: Sequence[Step], places: range) -> list[int]:
-    """The first of `places` that were slept through, and not right after one that was looked at."""
-    quiet = (i for i in places if steps[i].is_slept_through and i and steps[i - 1].is_slept_through)
-    return [place for place, _ in zip(quiet, range(NEAR), strict=False)]
+def _plain_s(step: Step) -> float:
+    return step.took_s - step.spent_s

@@ -73,7 +73,7 @@ class Result:
     written: Written | None
     "Of our own probes only."
     bursts: Bursts | None
-    "Where most steps are slept through."
+    "Where most steps are not observed."
 
 
 def measure(plan: Plan, folder: Path) -> Result:

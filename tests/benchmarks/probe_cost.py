@@ -100,7 +100,7 @@ def report(results: Sequence[Result], on_gpu: bool) -> list[str]:
         ]
         lines += [*table.ratios(loops), ""]
     if any(r.bursts for r in loops):
-        lines += ["Steps looked at, beside those next to them that are slept through", "", *table.bursts(loops), ""]
+        lines += ["Observed steps, beside those next to them", "", *table.bursts(loops), ""]
     if any(r.written for r in loops):
         lines += ["The probes' own accounts", "", *table.own_accounts(loops), ""]
     if tiny:

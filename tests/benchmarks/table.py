@@ -72,7 +72,7 @@ def own_accounts(results: Sequence[Result]) -> list[str]:
 
 
 def bursts(results: Sequence[Result]) -> list[str]:
-    """Where most steps are slept through: the others beside their neighbours."""
+    """Where most steps are not observed: the others beside their neighbours."""
     head = "loop|condition|bursts|extra µs of one [95 %]|nothing on [95 %]|for each second of our clock [95 %]|ratio of the whole [95 %]"
     rows = [
         (
