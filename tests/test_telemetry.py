@@ -188,6 +188,17 @@ def test_probe_cost_counts_the_steps_a_row_stands_for() -> None:
     assert telemetry.snapshot({}).probe_cost == pytest.approx((0.12 + 10 * 0.01) / 11)
 
 
+def test_probe_cost_does_not_take_all_steps_to_last_as_long_as_those_looked_at() -> None:
+    """Nor does a validation pass count, which the clock goes through and no step."""
+    steps = steps_with([1, 2, 12, 13], [START, START + 1.2, START + 11.2, START + 60.0])
+    steps["step_s"] = [math.nan, 1.2, 1.2, 1.2]
+    steps["probe_s"] = [5.0, 0.2, 0.04, 0.2]
+    telemetry = Telemetry()
+    telemetry.feed(Chunk(steps=steps))
+
+    assert telemetry.snapshot({}).probe_cost == pytest.approx((0.2 + 10 * 0.04 + 0.2) / (1.2 + 10.0 + 1.2))
+
+
 def test_probe_cost_of_a_new_count_does_not_stand_for_the_steps_before_it() -> None:
     steps = steps_with([1, 2, 102, 103, 104])
     steps["optimizer_s"] = 0.1
