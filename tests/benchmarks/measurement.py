@@ -88,7 +88,9 @@ def measure(plan: Plan, folder: Path) -> Result:
         block_steps = _block_steps(condition, plan.seconds)
         done = alternate(condition, block_steps, plan.seconds)
         written = _accounts(condition, plan.seconds) if isinstance(condition, Probes) else None
-        found = _bursts(condition, plan.seconds) if plan.condition == "default" and isinstance(condition, Probes) else None
+        found = None
+        if isinstance(condition, Probes) and plan.condition == "default" and device.type == "cpu":
+            found = _bursts(condition, plan.seconds)  # on a GPU steps queue up, and single ones cannot be timed
     finally:
         condition.close()
     return _result(plan, len(list(loop.model.parameters())), done, written, found)

@@ -155,3 +155,31 @@ def test_each_optimizer_is_counted_while_asleep(tmp_path: Path) -> None:
     assert measured["asleep"] > 800
     rows = read(tmp_path).steps
     assert rows["step"][rows["optimizer"] == 1][-1] > 1000
+
+
+AT_ONE_ADDRESS = """
+import json, sys, torch
+session = sys.modules["_forgemon_probe"].session
+model = torch.nn.Linear(64, 64)
+seen, unknown, reused, asleep = set(), 0, 0, 0
+for generation in range(30):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    reused += id(optimizer) in seen
+    seen.add(id(optimizer))
+    for number in range(60):
+        optimizer.zero_grad()
+        model(torch.ones(64, 64)).square().mean().backward()
+        optimizer.step()
+        unknown += id(optimizer) not in session.optimizers.by_id
+    asleep += session.guard.mode == 0
+    del optimizer
+json.dump({"reused": reused, "unknown": unknown, "asleep": asleep, "step": session.steps.step}, open("measured.json", "w"))
+"""
+
+
+def test_an_optimizer_at_the_address_of_one_that_is_gone_is_not_taken_for_it(tmp_path: Path) -> None:
+    run_script(AT_ONE_ADDRESS, tmp_path, budget=0.02)
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    assert measured["reused"] > 5 and measured["asleep"] > 5
+    assert measured["unknown"] == 0
+    assert measured["step"] == 30 * 60
