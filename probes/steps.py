@@ -60,11 +60,12 @@ class Steps:
         return max(self._step, self.slept.step)
 
     def counted(self, known: Known) -> int:
-        """The steps of one; its own attribute stands still while it is slept through."""
+        """The steps of one; its own attribute stands still while it is slept through, until `know` is asked."""
         return self.slept.step if known is self.slept.main else known.steps
 
     def know(self, optimizer: torch.optim.Optimizer) -> Known:
         known = self._optimizers.know(optimizer, self.step)
+        known.steps = self.counted(known)
         self._step = max(self._step, known.steps)
         return known
 
