@@ -78,9 +78,7 @@ class Guard:
             try:
                 self.inside = True
                 self.calls += 1
-                if always:
-                    uncompiled(unseen, callback, values)
-                elif self.mode == AWAKE:
+                if always or self.mode == AWAKE:
                     if watched is not None:
                         watched.called(self.step)
                     uncompiled(unseen, callback, values)

@@ -45,7 +45,7 @@ class Optimizers:
     def _forget(self, identity: int, _: object) -> None:
         known = self.by_id.pop(identity, None)
         if known is not None:
-            self._session.steps.gone(known)
+            self._session.steps.slept.gone(known)
             known.let_go()
 
     def living(self) -> list[torch.optim.Optimizer]:

@@ -34,6 +34,7 @@ class Steps:
         self._step = 0
         self.schedule = Schedule(float(session.config.get("budget", 0.01)))
         self.slept = Asleep()
+        "The steps between observed ones."
         self.parameters = Parameters(session)
         self.validation = Validation(session)
         self._rows = StepRows(session, self.parameters, self.validation)
@@ -68,10 +69,6 @@ class Steps:
         known.steps = self.counted(known)
         self._step = max(self._step, known.steps)
         return known
-
-    def gone(self, known: Known) -> None:
-        """Its optimizer lives no more."""
-        self.slept.gone(known)
 
     def main_root(self) -> torch.nn.Module | None:
         """The root module that holds the first stepped parameter, else the first known root."""

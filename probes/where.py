@@ -69,7 +69,9 @@ class UserLines:
         known = self._kinds
         while frame is not None:
             file = frame.f_code.co_filename
-            kind = known[file] if file in known else self.kind(file)
+            kind = known.get(file)
+            if kind is None:
+                kind = self.kind(file)
             if kind == 2:
                 return line_of(frame)
             if kind == 1 and library is None:
