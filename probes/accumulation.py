@@ -17,7 +17,7 @@ from .known import Known, Observation
 from .losses import SCALING_NODES, plain_tensor, scale_of
 from .observe import parameter_names
 from .owners import Owners, gradient_marks
-from .probe import Probe
+from .probe import QUIET, Probe
 from .where import Line
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ class Window:
 
 
 class Accumulation(Probe):
+    """Rests in a loop that steps after each backward pass."""
+
+    told_at_rest = ("step_begins",)
+
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._windows = Owners(Window)
@@ -160,6 +164,11 @@ class Accumulation(Probe):
     # Steps
 
     def step_begins(self, known: Known) -> None:
+        if self.rests:
+            seen = known.now.window
+            if seen is None or seen.backwards == 1:
+                return
+            self.resume()
         window = self._windows.of(known)
         window.now = known.now
         if window.is_plain and window.passes > 1:
@@ -171,6 +180,8 @@ class Accumulation(Probe):
         if window.whole and window.passes and window.now is not None and not window.now.closure:
             self._judge(known, window)
         window.renew(whole=True)
+        if self._singles >= QUIET:
+            self.rest()
 
     def _judge(self, known: Known, window: Window) -> None:
         by_passes = window.place is not None and window.place[1] == BY_ROWS and window.passes == self._rows

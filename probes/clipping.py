@@ -10,7 +10,7 @@ import torch
 from .known import Known
 from .losses import plain_tensor
 from .owners import Owners, gradient_marks, listed_parameters
-from .probe import Probe
+from .probe import QUIET, Probe
 from .where import Line
 
 if TYPE_CHECKING:
@@ -58,12 +58,16 @@ class Since:
 
 
 class Clipping(Probe):
-    """Judges whole windows, from one step of an optimizer to its next, two in a row."""
+    """Judges whole windows, from one step of an optimizer to its next, two in a row. Rests in a loop that clips nothing."""
+
+    told_at_rest = ("clipped",)
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._since = Owners(Since)
         self._seen_at_its_start = False
+        self._steps_without = 0
+        "In a row, of any optimizer."
         self._scale: torch.Tensor | None = None
         "The loss scale that the newest clip found on the gradients; until that clip has returned."
 
@@ -132,6 +136,9 @@ class Clipping(Probe):
 
     def _clip(self, parameters: Any, limit: Any, norm: Any, writes: int) -> None:
         """`writes`: how often the clip has already written each gradient."""
+        self._steps_without = 0
+        if self.rests:
+            self.resume()
         listed = listed_parameters(parameters)
         nothing = listed is not None and all(p.grad is None for p in listed)
         for known, since in self._since.of_parameters(parameters):
@@ -180,6 +187,9 @@ class Clipping(Probe):
             for kind in (BEFORE, AFTER):
                 self._judge(known, since, kind)
         since.renew(whole=True)
+        self._steps_without += 1
+        if self._steps_without >= QUIET:
+            self.rest()
 
     def _judge(self, known: Known, since: Since, kind: str) -> None:
         clip = None if since.clipped else since.misplaced.get(kind)

@@ -14,7 +14,7 @@ from .clearing import cleared_by_hand
 from .gradients import gradient_norms
 from .known import Known, Observation
 from .owners import MARKED, Owners, gradient_marks
-from .probe import Probe
+from .probe import QUIET, Probe
 from .where import Line
 
 if TYPE_CHECKING:
@@ -50,9 +50,15 @@ class Window:
 
 
 class GradientsDiscarded(Probe):
+    """Rests while every step finds gradients."""
+
+    told_at_rest = ("without_gradients",)
+
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._windows = Owners(Window)
+        self._steps_with = 0
+        "In a row, of any optimizer."
 
     def awoke(self) -> None:
         for window in self._windows.all():
@@ -79,6 +85,11 @@ class GradientsDiscarded(Probe):
             if mine and window.after and window.in_a_row and window.cleared is None:
                 window.cleared = self.session.user_line()
 
+    def without_gradients(self, known: Known) -> None:
+        self._steps_with = 0
+        if self.rests:
+            self.resume()
+
     def clipped(self, parameters: Any, limit: Any, norm: Any) -> None:
         writes = 2 if norm is None else 1
         for known, window in self._windows.items():
@@ -96,6 +107,9 @@ class GradientsDiscarded(Probe):
         if window.whole and window.after and window.now is not None and not window.now.closure:
             self._judge(known, window, window.now.norms)
         window.renew(whole=True)
+        self._steps_with += 1
+        if self._steps_with >= QUIET:
+            self.rest()
 
     def _judge(self, known: Known, window: Window, at_step: list[torch.Tensor]) -> None:
         if window.absent:

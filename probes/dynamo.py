@@ -12,7 +12,7 @@ import torch
 _eval_frame: Any = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
 _set_compiler: Any = getattr(_eval_frame, "set_eval_frame", None)
 """Sets what looks at each frame of this thread (None, False or dynamo's callback) and returns what did before."""
-_compiler: Any = getattr(_eval_frame, "get_eval_frame_callback", lambda: _set_compiler and _set_compiler(None))
+compiler: Any = getattr(_eval_frame, "get_eval_frame_callback", lambda: _set_compiler and _set_compiler(None))
 """What looks at them now, None where nothing does; in a torch that cannot tell, taken away to be told."""
 
 
@@ -29,17 +29,14 @@ def skip(codes: Iterable[types.CodeType]) -> None:
             set_strategy(code, _eval_frame._FrameExecStrategy(actions.SKIP, actions.DEFAULT))
 
 
-def uncompiled(function: Callable[..., object], *values: Any) -> None:
-    """Call `function` while no compiler looks at the frames of this thread. An interrupt may fall between any two of these calls."""
-    compiler = _compiler()
-    if compiler is None:
-        function(*values)
-        return
+def uncompiled(before: Any, function: Callable[..., object], *values: Any) -> None:
+    """Call `function` while no compiler looks at the frames of this thread; `before`: what `compiler()` returned just now. An interrupt
+    may fall between any two of these calls."""
     try:
         _set_compiler(None)
         function(*values)
     finally:
-        _set_compiler(compiler)
+        _set_compiler(before)
 
 
 def has_compiled_frames() -> bool:

@@ -71,12 +71,16 @@ class EvalInTrainMode(Probe):
         self._fetched_since_backward = True
 
     def forward_began(self, root: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        of_training = torch.is_grad_enabled() and root.training and self.session.loop.reads_training_data
+        data = data_of(inputs)
+        loop = self.session.loop
+        of_training = torch.is_grad_enabled() and root.training and loop.reads_training_data
+        if of_training and not self._forwards and loop.training_data.loader is not None:
+            self._training_input = data  # of the loader of which nothing is said, with none before it to tell from
+            return
         # In the training loop nobody asks for the line, and to find it is what costs most here.
         forward = _Forward(root, root.training, None if of_training else self.session.line_of_forward())
         model = self._model(root)
         forward.counter = model.counter(root)
-        data = data_of(inputs)
         if forward.grad and root.training:
             # In the training loop this is all; the modules are asked when it turns out to have been validation.
             self._training_input = data

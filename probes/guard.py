@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .dynamo import skip, uncompiled
+from .dynamo import skip
 from .observe import new_observer
-from .torch_modes import unseen
+from .torch_modes import apart
 
 if TYPE_CHECKING:
     from .attention import Watched
@@ -36,6 +36,9 @@ class Guard:
         self.step = 0
         "Optimizer steps so far."
         self.pid = os.getpid()
+        self._here = [True]
+        "Emptied in every forked child. What torch's functions call is not to ask for the process: that is a call into the system."
+        os.register_at_fork(after_in_child=self._here.clear)  # for good; a list is all that stays of us
         self.spent_s = 0.0
         "Seconds spent in callbacks so far, and in what calls them."
         self.rouse: Callable[[Watched], bool] = lambda watched: True
@@ -64,7 +67,7 @@ class Guard:
         watched: Watched | None = None,
     ) -> Callable[..., None]:
         """`always`: whatever the mode. `light`: what is called instead in mode LOSS. `watched`: the function it belongs to."""
-        clock, getpid = time.perf_counter, os.getpid
+        clock, here = time.perf_counter, self._here
 
         def in_this_mode(*values: Any) -> None:
             call = self._in_this_mode(callback, light, watched)
@@ -72,7 +75,7 @@ class Guard:
                 self.protected(call, *values)  # says which of the two it was
 
         def guarded(*values: Any) -> None:
-            if self.inside or not self.active or getpid() != self.pid:
+            if self.inside or not self.active or not here:
                 return
             began = clock()
             try:
@@ -81,9 +84,9 @@ class Guard:
                 if always or self.mode == AWAKE:
                     if watched is not None:
                         watched.called(self.step)
-                    uncompiled(unseen, callback, values)
+                    apart(callback, values)
                 else:
-                    uncompiled(unseen, in_this_mode, values)
+                    apart(in_this_mode, values)
             except Exception as error:
                 self.swallow_ours(callback, error)
             finally:

@@ -14,12 +14,10 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from . import checkpoints, dynamo
 from .losses import CRITERIA, GRAD_SCALER, note_loss, plain_tensor
 from .observe import Observer, parameter_names, unwrap
+from .probe import MODULES_EVERY
 
 if TYPE_CHECKING:
     from .session import Session
-
-MODULES_EVERY = 16
-"""Observed steps after which imports are looked for, though there are as many modules as before: one may have been half done."""
 
 
 class Instruments:

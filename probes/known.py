@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -32,6 +33,8 @@ class Known:
         "Whether its closure goes over one batch several times a step (LBFGS)."
         self.accumulates: int | None = None
         "By how many micro-batches the loop divides its losses, 1 for not at all: as its first step of several shows."
+        self.notes: dict[str, Any] = {}
+        "What a probe wants to remember of it, under the probe's own name."
         self.looked_for = False
         "Whether the model of its parameters was looked for."
         self.refresh(optimizer)
@@ -56,6 +59,8 @@ class Known:
         self.identities = tuple(map(id, parameters))
         self.reuse = GradientReuse(parameters)
         self.columns: tuple[int, ...] = ()
+        self.table = -1
+        "In which it has those columns."
 
 
 class Observation:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from .instruments import Instruments
     from .session import Session
 
-FIRST_LOOKS, STEPS_A_LOOK = 64, 4
-"""Variables are looked at before each of the first observed steps, then before one in four, and whenever a mode changes or a
-validation pass was seen."""
+FIRST_LOOKS, MORE_LOOKS = 64, 160
+STEPS_A_LOOK, STEPS_A_LATE_LOOK = 4, 16
+"""Variables are looked at before each of the first observed steps, then before one in four, and one in sixteen where backward() shows
+the loss; and whenever a mode changes or a validation pass was seen."""
 
 MOST_DEEP = 3
 MOST_IN_ONE_CALL = 200
@@ -108,10 +109,16 @@ class Logged(Probe):
 
     def step_begins(self, known: Known) -> None:
         step = known.steps + 1
-        if step > self.session.step_now() and step >= self._next_look:  # not for each of several optimizers
+        if step >= self._next_look and step > self.session.step_now():  # not for each of several optimizers
             self._looks += 1
-            self._next_look = step + (1 if self._looks < FIRST_LOOKS else STEPS_A_LOOK)
+            self._next_look = step + self._steps_a_look(known)
             self._kept.look(step)
+
+    def _steps_a_look(self, known: Known) -> int:
+        if self._looks < FIRST_LOOKS:
+            return 1
+        shows_the_loss = known.now.window is not None and known.now.window.losses
+        return STEPS_A_LATE_LOOK if shows_the_loss and self._looks >= MORE_LOOKS else STEPS_A_LOOK
 
     def mode_changed(self, root: Any, training: bool) -> None:
         self._next_look = 0  # a result may come to stand in a variable at any step now

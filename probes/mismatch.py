@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from .known import Known, Observation
-from .probe import Probe
+from .probe import MODULES_EVERY, QUIET, Probe
 
 if TYPE_CHECKING:
+    from .instruments import Instruments
     from .session import Session
 
 FACT = "optimizer-mismatch"
@@ -52,12 +53,20 @@ class Suspicion:
 
 
 class OptimizerMismatch(Probe):
+    """Rests while every parameter is in an optimizer."""
+
+    told_at_rest = ("late_modules", "without_gradients")
+
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._outside: list[weakref.ref[torch.Tensor]] = []
         "Trainable parameters of models in training mode that are in no optimizer we know."
         self._count_outside = 0
         self._steps = 0
+        self._list_at = 0
+        "The step at which those outside are listed anew."
+        self._steps_inside = 0
+        "In a row: steps that found gradients while no parameter was outside."
         self._steps_without = 0
         self._suspicions: dict[int | str, Suspicion] = {}
         self._before: list[tuple[int, int]] = []
@@ -96,15 +105,34 @@ class OptimizerMismatch(Probe):
             if not now.indices:
                 self._look_for_models()
         self._reached.clear()
-        self._steps += 1
-        self._list_outside()
+        self._steps_inside = 0 if self._outside else self._steps_inside + 1
+        self._goes_on(1)
+        if self._steps_inside >= QUIET:
+            self.rest()
+
+    # At rest
+
+    def late_modules(self, instruments: Instruments) -> None:
+        if self.rests:
+            self._goes_on(MODULES_EVERY)
+            if self._outside:
+                self.resume()
+
+    def without_gradients(self, known: Known) -> None:
+        self._steps_inside = 0
+        if self.rests:
+            self.resume()
 
     # What is in no optimizer
 
+    def _goes_on(self, steps: int) -> None:
+        """List them anew now and then, for models and optimizers that have come or gone, and for what was wrapped or unfrozen."""
+        self._steps += steps
+        if self._steps >= self._list_at:
+            self._list_at = self._steps + min(self._steps, LISTED_EVERY)
+            self._list_outside()
+
     def _list_outside(self) -> None:
-        """Anew now and then, for models and optimizers that have come or gone, and for what was wrapped or unfrozen."""
-        if self._steps % LISTED_EVERY and self._steps & (self._steps - 1):
-            return
         roots, optimizers = self.session.roots(), self.session.optimizers.living()
         held = _held(optimizers)
         trained = [p for root in roots if root.training for p in root.parameters()]
@@ -133,7 +161,7 @@ class OptimizerMismatch(Probe):
             suspicion.confirm_at *= 2
             if not self._in_no_optimizer({id(p) for p in reached}):
                 self._suspicions.pop(key)
-                self._steps = 0  # so that they are listed anew, without those just found
+                self._steps = self._list_at = 0  # so that they are listed anew, without those just found
                 return
         index, names = known.index, self.session.steps.parameters
         evidence = {

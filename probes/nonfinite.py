@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,7 +75,9 @@ class NonFinite(Probe):
         self._step = Step()
         self._layers = LayerOutputs(session, self._layers_seen)
         session.taken_out.append(self._layers.end)
-        self._names: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
+        self._names: tuple[str, ...] = ()
+        self._named: Callable[[], type | None] = lambda: None
+        "The class whose forward has those arguments, that of the newest root."
         self._losses_looked_at = 0
         self._looks: deque[Look] = deque(maxlen=MOST_LOOKS)
         self._at_hand: Look | None = None
@@ -105,11 +108,10 @@ class NonFinite(Probe):
         if torch.is_grad_enabled():
             self._forward_was_seen = True
             self._fetched.clear()
-            kind = type(root)
-            names = self._names.get(kind)
-            if names is None:
-                names = self._names[kind] = parameter_names(kind.forward)[1:]
-            self._inputs.add(names, inputs)
+            if self._named() is not type(root):
+                self._named = weakref.ref(type(root))
+                self._names = parameter_names(type(root).forward)[1:]
+            self._inputs.add(self._names, inputs)
 
     def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
         step = self._step
@@ -151,7 +153,7 @@ class NonFinite(Probe):
             self._waiting, waiting.after_step = None, True
             self._investigate(waiting, known)
         self._step.inputs = self._step.inputs or self._went_in
-        look = self._at_hand = Look(max(self.session.steps.step, known.steps + 1), known, self._step)
+        look = self._at_hand = Look(max(self.session.guard.step, known.steps + 1), known, self._step)
         self._looks.append(look)
         if look.step.bad_loss and not look.step.scaled and not self._enough():
             self._begin_investigation(look, known)

@@ -49,13 +49,15 @@ class Parameters:
 
     def enter(self, known: Known, everyone: Collection[Known]) -> None:
         """See to it that the table in use has `known`'s parameters as they are; if not, a new one is written."""
+        if known.columns and known.table == self._tables.table:
+            return
         # Held for as long as this takes: one that was freed in between would have columns in the table and no names.
         living = [(one, optimizer) for one in everyone if (optimizer := one.optimizer()) is not None]
         columns, new = self._tables.columns_of(known.index, known.identities, {one.index for one, _ in living})
         if new:
             self.look_for_names(known)
             self._write(living)
-        known.columns = columns
+        known.columns, known.table = columns, self._tables.table
 
     def _write(self, living: list[tuple[Known, torch.optim.Optimizer]]) -> None:
         table, step = self._tables.table, self._session.steps.step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,30 @@ class Probe:
 
     signals: tuple[str, ...] = ()
     "Names of what this probe can see: each is `not visible` until `session.signals.seen(name)`."
+    told_at_rest: tuple[str, ...] = ()
+    "Events that call it back: the only ones that it is told while it rests."
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.rests = False
+
+    def rest(self) -> None:
+        """Be told no more than `told_at_rest`: nothing can come of the rest, until one of those says otherwise."""
+        self.rests = True
+        self.session.probes.arrange()
+
+    def resume(self) -> None:
+        """Be told everything again; what came meanwhile was missed."""
+        self.rests = False
+        self.session.probes.arrange()
+        self.awoke()
 
     def install(self, instruments: Instruments) -> None:
         """Have further functions observed: `instruments.watch(function, start, end)` or `instruments.always(…)`."""
 
     def late_modules(self, instruments: Instruments) -> None:
-        """The program may have imported more (see sys.modules): have functions of those observed. At every observed step."""
+        """The program may have imported more (see sys.modules): have functions of those observed. After MODULES_EVERY observed
+        steps at most."""
 
     def awoke(self) -> None:
         """Calls since the last one we were told of may have been missed."""
@@ -81,6 +97,9 @@ class Probe:
         """The numbers of a step's row are on the host: the norms of `now`, those of its losses, the norm before clipping. On the
         CPU that is just after `step_ended`, from a GPU some steps later. `now` is empty for a row with the loss alone."""
 
+    def without_gradients(self, known: Known) -> None:
+        """A step of `known` found no gradient or nothing but zeros. Told as `measured` is, just before it."""
+
     def mode_changed(self, root: torch.nn.Module, training: bool) -> None:
         """train() or eval() is about to change a root module's mode. Told between awake stretches too."""
 
@@ -100,7 +119,17 @@ class Probe:
         """The program ends or the probes leave: the last moment to say something."""
 
 
-EVENTS = tuple(name for name in vars(Probe) if not name.startswith("_") and name not in ("install", "signals", "columns"))
+MODULES_EVERY = 16
+"""Observed steps after which imports are looked for, though there are as many modules as before: one may have been half done."""
+QUIET = 128
+"""Observed steps in a row without anything to look into, after which a probe may rest."""
+
+_NO_EVENTS = ("install", "columns", "rest", "resume")
+EVENTS = tuple(
+    name
+    for name, value in vars(Probe).items()
+    if isinstance(value, types.FunctionType) and name[0] != "_" and name not in _NO_EVENTS
+)
 
 
 class Probes:
@@ -111,9 +140,20 @@ class Probes:
         self._protect = protect
         self._swallow = swallow
         self._with_columns = [probe for probe in probes if type(probe).columns is not Probe.columns]
-        self._heard = {
-            event: tuple(getattr(probe, event) for probe in probes if getattr(type(probe), event) is not getattr(Probe, event))
+        self._listeners = {
+            event: [
+                (probe, getattr(probe, event)) for probe in probes if getattr(type(probe), event) is not getattr(Probe, event)
+            ]
             for event in EVENTS
+        }
+        self._heard: dict[str, tuple[Callable[..., None], ...]] = {}
+        self.arrange()
+
+    def arrange(self) -> None:
+        """Find anew who is told what: a probe rests or works again. Whoever is being told something goes on with those of before."""
+        self._heard = {
+            event: tuple([hear for probe, hear in listeners if not probe.rests or event in probe.told_at_rest])
+            for event, listeners in self._listeners.items()
         }
 
     def columns(self) -> dict[str, float]:

@@ -12,9 +12,10 @@ from .graph_marks import mark_graph, mark_unscaled
 from .holders import Holder, find_holder
 from .losses import plain_tensor
 from .owners import Owners
-from .probe import Probe
+from .probe import QUIET, Probe
 
 if TYPE_CHECKING:
+    from .instruments import Instruments
     from .known import Known
     from .session import Session
 
@@ -27,6 +28,10 @@ EARLY = 3
 """Losses of as many steps, all alive, after which it is asked who holds them: what cannot but grow need not grow old first."""
 MOST_EARLY_QUESTIONS = 2
 MOST_FRAMES = 16
+STEPS_TO_BE_SURE = OLD_STEPS + 3
+"""After a rest: so many are followed before the next."""
+MODULE_LOOKS_AT_REST = 2
+"""So many times that imports are looked for (every MODULES_EVERY observed steps) a rest lasts."""
 
 
 class _Noted:
@@ -90,6 +95,10 @@ class _Track:
         self.noted = kept
         return lost
 
+    def holds_before(self, now: int) -> bool:
+        """Whether a loss of an earlier step than the newest is alive."""
+        return any(now - noted.step > 1 and noted.mark() is not None for noted in self.noted)
+
     def all_alive(self) -> bool:
         return all(noted.mark() is not None for noted in self.noted)
 
@@ -109,9 +118,10 @@ class _Tracks:
 
 
 class LossGraphRetained(Probe):
-    """A loss belongs to the optimizer that steps next."""
+    """A loss belongs to the optimizer that steps next. Where every loss is let go of at once, some stretches of steps are enough."""
 
     signals = ("retained graphs",)
+    told_at_rest = ("late_modules",)
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -123,6 +133,10 @@ class LossGraphRetained(Probe):
         self._early_questions = 0
         self._suspects = False
         "Whether any track does."
+        self._steps_followed = 0
+        "Since the last rest, or since a loss was found alive."
+        self._enough_steps = QUIET
+        self._rest_left = 0
 
     def awoke(self) -> None:
         self._criterion = self._first = self._last = None
@@ -166,6 +180,24 @@ class LossGraphRetained(Probe):
             self.session.signals.seen("retained graphs")
         if False in found and True not in found:
             self.session.facts.absent("loss-graph-retained", known.index)
+        self._steps_followed += 1
+        if self._steps_followed >= self._enough_steps:
+            self._rest_if_all_let_go(now)
+
+    def _rest_if_all_let_go(self, now: int) -> None:
+        tracks = [track for both in self._tracks.all() for track in both.both()]
+        self._steps_followed = 0
+        if any(track.holds_before(now) for track in tracks):
+            self._enough_steps = QUIET
+        else:
+            self._enough_steps, self._rest_left = STEPS_TO_BE_SURE, MODULE_LOOKS_AT_REST
+            self.rest()
+
+    def late_modules(self, instruments: Instruments) -> None:
+        if self.rests:
+            self._rest_left -= 1
+            if self._rest_left <= 0:
+                self.resume()
 
     def _report(self, index: int, track: _Track, early: bool) -> None:
         old = track.noted if early else track.old()

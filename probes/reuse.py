@@ -23,6 +23,7 @@ class Reuse(NamedTuple):
     """What one step was found to apply."""
 
     checked: int
+    "Gradients; where none was reused one of them tells."
     reused: int
     parameter: torch.Tensor | None
     "The first one whose gradient was used before."
@@ -111,8 +112,10 @@ class GradientReuse:
             return None
         self._drop_cleared(at_step=True)
         reused = [s for s in self._suspects if s.added]
+        if not reused:
+            return Reuse(int(any(p.grad is not None for p in self._sample)), 0, None, None)
         checked = len([None for p in self._sample if p.grad is not None])
-        return Reuse(checked, len(reused), reused[0].parameter if reused else None, self._where if reused else None)
+        return Reuse(checked, len(reused), reused[0].parameter, self._where)
 
     def _drop_cleared(self, at_step: bool = False) -> None:
         kept = []

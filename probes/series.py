@@ -125,7 +125,7 @@ class AllSeries:
     # Validation passes that no criterion of torch shows
 
     def criterion(self) -> None:
-        self._criterion_step = self._session.step_now()
+        self._criterion_step = self._session.guard.step
 
     def backward_begins(self) -> None:
         self._criterion_step = -1

@@ -48,11 +48,13 @@ class SoftmaxInput(Probe):
         self._calls = 0
 
     def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
-        if name != "cross_entropy" or not plain_tensor(values[0]):
+        if name != "cross_entropy":
             return
         self._calls += 1
-        if self._calls > ALL_CALLS and torch.is_grad_enabled() and self._calls % CALLS_A_LOOK:
+        if self._calls > ALL_CALLS and self._calls % CALLS_A_LOOK and torch.is_grad_enabled():
             return  # by now it is known what every line of the training loop gives; to find the line takes long
+        if not plain_tensor(values[0]):
+            return
         where = self.session.user_line()
         site = self._sites.get(where)
         if site is None:

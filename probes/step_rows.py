@@ -61,6 +61,8 @@ class StepRows:
                 columns, count, table = gradients
                 writer.row(table, GradientRow(row.step, count, columns, now.indices, norms))
             writer.row("steps", row)
+            if now.window is not None and not any(norms):
+                self._session.probes.tell("without_gradients", known)
             self._session.probes.tell("measured", now, row.step, values)
 
         if not self._session.transfer.submit([*now.norms, *row.scalars], deliver):

@@ -58,15 +58,14 @@ class Steps:
     @property
     def step(self) -> int:
         """The count of the optimizer that stepped most; from any thread."""
-        return max(self._step, self.slept.step)
-
-    def counted(self, known: Known) -> int:
-        """The steps of one; its own attribute stands still while it is slept through, until `know` is asked."""
-        return self.slept.step if known is self.slept.main else known.steps
+        slept = self.slept
+        return self._step if slept.main is slept else max(self._step, slept.step)
 
     def know(self, optimizer: torch.optim.Optimizer) -> Known:
+        """With its count as it is now: that stands still while the optimizer is slept through."""
         known = self._optimizers.know(optimizer, self.step)
-        known.steps = self.counted(known)
+        if known is self.slept.main:
+            known.steps = self.slept.step
         self._step = max(self._step, known.steps)
         return known
 
@@ -154,7 +153,7 @@ class Steps:
         self._elect(known)
         loss_only = self._session.guard.mode == LOSS
         if loss_only:
-            self._rows.submit_loss(self.step, known, inner, end - began - inner.evaluation_s)
+            self._rows.submit_loss(self._step, known, inner, end - began - inner.evaluation_s)
         elif now.window is not None:
             if inner.backwards:
                 self._take_from_closure(known, now, now.window, inner)
@@ -183,7 +182,7 @@ class Steps:
         self._session.probes.tell("step_ended", known)
         self.parameters.enter(known, self._optimizers.everyone())
         numbers = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self._row.spent_a_step(self._mark(end))}
-        self._rows.queue(self.step, known, now, window, {**numbers, **self._session.probes.columns()})
+        self._rows.queue(self._step, known, now, window, {**numbers, **self._session.probes.columns()})
         self._rows.note_signals(window, now)
         if known is self._main:
             self._row = self._mark(end)

@@ -9,18 +9,37 @@ from typing import Any
 
 import torch
 
+from .dynamo import compiler, skip, uncompiled
+
 _C: Any = torch._C
+_dispatch_modes, _function_modes = _C._len_torch_dispatch_stack, _C._len_torch_function_stack
+_WithoutClasses = _C.DisableTorchFunctionSubclass
 
 
-def unseen(function: Callable[..., object], values: tuple[object, ...]) -> None:
-    """Call `function`: neither a mode, where one is active on this thread, nor a class of tensors of the program's sees what torch's
-    functions are asked to do. Each context is entered and left in one call of C, into which no interrupt falls."""
-    if _C._len_torch_dispatch_stack() or _C._len_torch_function_stack():
+def apart(function: Callable[..., object], values: tuple[object, ...]) -> None:
+    """Call `function`: no compiler looks at its frames, and neither a mode, where one is active on this thread, nor a class of tensors
+    of the program's sees what torch's functions are asked to do. Each context is entered and left in one call of C, into which no
+    interrupt falls."""
+    compiles = compiler()
+    if compiles is not None:
+        uncompiled(compiles, _unseen, function, values)
+    elif _dispatch_modes() or _function_modes():
+        _unseen(function, values)
+    else:
+        with _WithoutClasses():
+            function(*values)
+
+
+def _unseen(function: Callable[..., object], values: tuple[object, ...]) -> None:
+    if _dispatch_modes() or _function_modes():
         with _C.DisableTorchFunction(), _C._DisableTorchDispatch():
             function(*values)
     else:
-        with _C.DisableTorchFunctionSubclass():
+        with _WithoutClasses():
             function(*values)
+
+
+skip([apart.__code__])
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .evaluations import EvaluationPass
     from .session import Session
 
+FACT = "train-in-eval-mode"
 STEPS_IN_A_ROW = 2
 
 
@@ -38,7 +39,6 @@ class TrainInEvalMode(Probe):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._trained: weakref.WeakKeyDictionary[Known, _Trained] = weakref.WeakKeyDictionary()
         self._eval: tuple[weakref.ref[torch.nn.Module], Line | None, int] | None = None
         self._evaluation: tuple[str, int] | None = None
 
@@ -57,7 +57,7 @@ class TrainInEvalMode(Probe):
         if unwrapped(root).training:
             trained.ever_in_training_mode = True
             trained.steps_in_evaluation_mode = 0
-            self.session.facts.absent("train-in-eval-mode", known.index)
+            self.session.facts.absent(FACT, known.index)
             return
         trained.steps_in_evaluation_mode += 1
         if trained.steps_in_evaluation_mode == 1:
@@ -66,14 +66,14 @@ class TrainInEvalMode(Probe):
             self._judge(known, trained, root)
 
     def _of(self, known: Known) -> _Trained | None:
-        trained = self._trained.get(known)
+        trained: _Trained | None = known.notes.get(FACT)
         if trained is None or trained.layout != known.layout or trained.root() is None:
             wanted = {id(parameter) for parameter in known.parameters}
             roots = self.session.roots()
             root = next((r for r in roots if any(id(p) in wanted for p in r.parameters())), None)
             if root is None:
                 return None
-            trained = self._trained[known] = _Trained(root, known.layout)
+            trained = known.notes[FACT] = _Trained(root, known.layout)
         return trained
 
     def _judge(self, known: Known, trained: _Trained, root: torch.nn.Module) -> None:
@@ -84,7 +84,7 @@ class TrainInEvalMode(Probe):
         called = self._eval if self._eval is not None and self._eval[0]() in (root, unwrapped(root)) else None
         evaluation = self._evaluation if not from_the_start else None
         self.session.facts.seen(
-            "train-in-eval-mode",
+            FACT,
             known.index,
             at_step=known.steps,
             where=called[1] if called is not None else None,

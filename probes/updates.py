@@ -26,6 +26,7 @@ from .window import NAN
 if TYPE_CHECKING:
     from .session import Session
 
+NOTE = "updates"
 MOST_ENTRIES = 512
 """Of one tensor."""
 MOST_ENTRIES_IN_ALL = 1 << 20
@@ -129,7 +130,6 @@ class Updates(Probe):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self._samplers: weakref.WeakKeyDictionary[Known, Sampler] = weakref.WeakKeyDictionary()
         self._waiting: list[tuple[weakref.ref[Known], int, list[int], list[float]]] = []
         self._declared = -1
 
@@ -137,9 +137,9 @@ class Updates(Probe):
         began = time.perf_counter()
         if self._waiting:
             self._write_waiting()
-        sampler = self._samplers.get(known)
+        sampler: Sampler | None = known.notes.get(NOTE)
         if sampler is None:
-            sampler = self._samplers[known] = Sampler()
+            sampler = known.notes[NOTE] = Sampler()
         sampler.before = []
         sampler.observed += 1
         sampler.pause -= 1
@@ -153,7 +153,7 @@ class Updates(Probe):
 
     def step_ended(self, known: Known) -> None:
         began = time.perf_counter()
-        sampler = self._samplers.get(known)
+        sampler: Sampler | None = known.notes.get(NOTE)
         if sampler is None or not sampler.before:
             return
         norms = sampler.end(known)

@@ -93,7 +93,8 @@ def attach(ours: dict[str, Any], name: str, every_mode: bool = True) -> Any:
     if every_mode:
         session.steps.schedule = Modes(ours["schedule"].Plan)
     probes = session.probes
-    probes._heard = {event: tuple(map(faulty, hears)) for event, hears in probes._heard.items()}
+    probes._listeners = {event: [(probe, faulty(hear)) for probe, hear in hears] for event, hears in probes._listeners.items()}
+    probes.arrange()
     for probe in probes.all:
         probe.install = faulty(probe.install)
         if probe in probes._with_columns:
