@@ -202,7 +202,7 @@ class Instruments:
 
         def returned(values: tuple[Any, ...], output: Any) -> None:
             reduction = values[position] if position >= 0 else "mean"
-            session.loop.criterion(name, reduction, values, output, session.training_mode())
+            session.loop.criterion(name, reduction, values, output)
             session.probes.tell("criterion", name, reduction, values, output)
 
         def lightly(values: tuple[Any, ...], output: Any) -> None:

@@ -66,15 +66,18 @@ class Known:
 class Observation:
     """What the pre-hook of one step measured."""
 
-    __slots__ = ("closure", "indices", "norms", "reuse", "window")
+    __slots__ = ("closure", "indices", "learning_rate", "made_of", "norms", "reuse", "window")
 
     def __init__(self) -> None:
         self.closure = False
         "Whether forward and backward ran inside step(), so that the gradients of its beginning say nothing."
         self.window: Window | None = None
         self.reuse: Reuse | None = None
+        self.learning_rate = NAN
         self.indices: list[int] = []
         self.norms: list[torch.Tensor] = []
+        self.made_of: Any = None
+        "What the probe of the first non-finite value noted of the step's inputs and loss."
 
 
 def layout_of(optimizer: torch.optim.Optimizer) -> tuple[tuple[int, int], ...]:

@@ -161,6 +161,8 @@ class Loaders(Probe):
         loader = self._by_index.get(index)
         if loader is None:
             return
+        if role in loader.roles and not loader.waits:
+            return
         loader.settle(role, self._facts.training)
         if role not in loader.roles:
             loader.roles.add(role)
@@ -175,9 +177,10 @@ class Loaders(Probe):
     # Rows and shared memory
 
     def _hash(self, loader: WatchedLoader, data: Any) -> None:
-        enough = {TRAINING: self._facts.training.full, VALIDATION: loader.validation.full}
-        if loader.chooses_batch() and not (loader.roles and all(enough[role] for role in loader.roles)):
-            loader.wait(*hash_rows(data))
+        if loader.chooses_batch():
+            enough = {TRAINING: self._facts.training.full, VALIDATION: loader.validation.full}
+            if not (loader.roles and all(enough[role] for role in loader.roles)):
+                loader.wait(*hash_rows(data))
         loader.rows_seen += loader.batch_size
 
     def _check_shared_memory(self, loader: WatchedLoader, iterator: Any, data: Any) -> None:

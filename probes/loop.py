@@ -44,6 +44,8 @@ class Listener(PassListener, Protocol):
 
     def user_line(self) -> Line | None: ...
 
+    def training_mode(self) -> bool | None: ...
+
 
 class Loop:
     """Fed by the callbacks; `window` is read and renewed at each optimizer step."""
@@ -157,7 +159,7 @@ class Loop:
         """A new step or batch began while a forward seemed open: it had raised."""
         self._forward_depth = 0
 
-    def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any, training: bool | None) -> None:
+    def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
         """A loss function returned `output`."""
         if not plain_tensor(output):
             return
@@ -174,7 +176,7 @@ class Loop:
             batch = self._batch = Batch(self._clock())
             batch.loader = self._loader
         if batch.training is None:
-            batch.training = training
+            batch.training = self._listener.training_mode()
         batch.grad_enabled = batch.grad_enabled or graph
         batch.losses.append((name, value, reduction, criterion_items(values)))
         batch.ended = self._clock()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +30,14 @@ if TYPE_CHECKING:
 
 MOST_INVESTIGATIONS = 8
 """In a run; between two of them all must have been finite."""
-MOST_LOOKS = 300
 
 
 class Step:
     """What was seen of a step before it is known whether all of it is finite."""
 
     def __init__(self) -> None:
+        self.of: weakref.ref[Known] | None = None
+        "The optimizer that took it; None until it begins."
         self.inputs: list[Seen] = []
         self.criterion: str | None = None
         self.outputs: list[Entry] = []
@@ -48,12 +48,11 @@ class Step:
 
 
 class Look:
-    """One step whose numbers are under way."""
+    """One step that was found not to be finite."""
 
-    def __init__(self, number: int, known: Known, step: Step) -> None:
+    def __init__(self, number: int, now: Observation, step: Step) -> None:
         self.number = number
-        self.of = weakref.ref(known)
-        self.now = known.now
+        self.now = now
         self.step = step
         self.first_seen_step = number
         self.last_finite_step: int | None = None
@@ -79,8 +78,7 @@ class NonFinite(Probe):
         self._named: Callable[[], type | None] = lambda: None
         "The class whose forward has those arguments, that of the newest root."
         self._losses_looked_at = 0
-        self._looks: deque[Look] = deque(maxlen=MOST_LOOKS)
-        self._at_hand: Look | None = None
+        self._at_hand: Observation | None = None
         "That of the newest step, whose gradients are still there."
         self._waiting: Look | None = None
         "One that is known not to be finite, for the next observed step to look at the weights."
@@ -149,14 +147,15 @@ class NonFinite(Probe):
 
     def step_begins(self, known: Known) -> None:
         waiting = self._waiting
-        if waiting is not None and waiting.of() in (known, None):
+        if waiting is not None and _optimizer_of(waiting.step) in (known, None):
             self._waiting, waiting.after_step = None, True
             self._investigate(waiting, known)
-        self._step.inputs = self._step.inputs or self._went_in
-        look = self._at_hand = Look(max(self.session.guard.step, known.steps + 1), known, self._step)
-        self._looks.append(look)
-        if look.step.bad_loss and not look.step.scaled and not self._enough():
-            self._begin_investigation(look, known)
+        now, step = known.now, self._step
+        step.of = weakref.ref(known)
+        step.inputs = step.inputs or self._went_in
+        self._at_hand, now.made_of = now, step
+        if step.bad_loss and not step.scaled and not self._enough():
+            self._begin_investigation(Look(max(self.session.steps.step, known.steps + 1), now, step), known)
 
     def step_ended(self, known: Known) -> None:
         self._begin_step()
@@ -164,33 +163,29 @@ class NonFinite(Probe):
     def measured(self, now: Observation, step: int, values: list[float]) -> None:
         total = sum(values)
         finite = total - total == 0.0
-        look = self._look_of(now)
+        made_of: Step | None = now.made_of  # None of a row with the loss alone
         at_hand, self._at_hand = self._at_hand, None
-        if look is not None and look.step.scaled:
+        if made_of is not None and made_of.scaled:
             return
         if finite:
             self._broken = False
             self._last_finite_step, self._first_seen_step = step, None
-        elif look is None:
+        elif made_of is None:
             self._first_seen_step = self._first_seen_step or step
         elif not self._enough():
-            known = look.of()
-            look.after_step = True
-            if at_hand is look and known is not None:
-                self._at_hand = look
-                self._begin_investigation(look, known)
-                self._at_hand = None
-            else:
-                self._broken = True
-                look.step.inputs = [seen for seen in look.step.inputs if seen.rows is not None]
-                self._waiting = look
+            self._not_finite(Look(step, now, made_of), at_hand)
 
-    def _look_of(self, now: Observation) -> Look | None:
-        if all(look.now is not now for look in self._looks):
-            return None  # a row with the loss alone
-        while (look := self._looks.popleft()).now is not now:
-            pass  # its row was lost
-        return look
+    def _not_finite(self, look: Look, at_hand: Observation | None) -> None:
+        known = _optimizer_of(look.step)
+        look.after_step = True
+        if at_hand is look.now and known is not None:
+            self._at_hand = at_hand
+            self._begin_investigation(look, known)
+            self._at_hand = None
+        else:
+            self._broken = True
+            look.step.inputs = [seen for seen in look.step.inputs if seen.rows is not None]
+            self._waiting = look
 
     def _begin_step(self) -> None:
         self._inputs.clear()
@@ -215,7 +210,7 @@ class NonFinite(Probe):
         inputs = with_rows(look.step.inputs)
         rows = [seen.rows for seen in inputs if seen.rows is not None]
         # A norm overflows where the gradient itself is finite; later only the norms are left.
-        gradients = [known.parameters[i].grad for i in look.now.indices] if self._at_hand is look else []
+        gradients = [known.parameters[i].grad for i in look.now.indices] if self._at_hand is look.now else []
         norms = largest([g for g in gradients if g is not None]) if None not in gradients and gradients else look.now.norms
         losses, weights = look.losses, largest(known.parameters)
         names = [self._name(known, i) for i in range(len(known.parameters))]
@@ -266,6 +261,10 @@ class NonFinite(Probe):
         at = next((n for n, entry in enumerate(rest) if entry["stage"] != "input"), len(rest))
         order = [*rest[:at], *({**entry, "seen_later": True} for entry in found), *rest[at:]]
         self.session.emit("nonfinite", **{**said, "order": order, "first": said["first"] and _named(first_of(order))})
+
+
+def _optimizer_of(step: Step) -> Known | None:
+    return None if step.of is None else step.of()
 
 
 def _named(entry: Entry | None) -> Entry | None:

@@ -35,12 +35,12 @@ class Probe:
     def rest(self) -> None:
         """Be told no more than `told_at_rest`: nothing can come of the rest, until one of those says otherwise."""
         self.rests = True
-        self.session.probes.arrange()
+        self.session.probes.arrange(self)
 
     def resume(self) -> None:
         """Be told everything again; what came meanwhile was missed."""
         self.rests = False
-        self.session.probes.arrange()
+        self.session.probes.arrange(self)
         self.awoke()
 
     def install(self, instruments: Instruments) -> None:
@@ -135,32 +135,35 @@ EVENTS = tuple(
 class Probes:
     """All probes of a session."""
 
-    def __init__(self, probes: list[Probe], protect: Callable[..., None], swallow: Callable[..., None]) -> None:
+    def __init__(self, probes: list[Probe], swallow: Callable[..., None]) -> None:
         self.all = probes
-        self._protect = protect
         self._swallow = swallow
         self._with_columns = [probe for probe in probes if type(probe).columns is not Probe.columns]
         self._listeners = {
-            event: [
-                (probe, getattr(probe, event)) for probe in probes if getattr(type(probe), event) is not getattr(Probe, event)
-            ]
-            for event in EVENTS
+            event: [(probe, getattr(probe, event)) for probe in probes if _has(probe, event)] for event in EVENTS
         }
         self._heard: dict[str, tuple[Callable[..., None], ...]] = {}
-        self.arrange()
+        for event in EVENTS:
+            self._arrange(event)
 
-    def arrange(self) -> None:
-        """Find anew who is told what: a probe rests or works again. Whoever is being told something goes on with those of before."""
-        self._heard = {
-            event: tuple([hear for probe, hear in listeners if not probe.rests or event in probe.told_at_rest])
-            for event, listeners in self._listeners.items()
-        }
+    def arrange(self, changed: Probe) -> None:
+        """It rests or works again. Whatever is being told just now is told to those of before."""
+        for event in EVENTS:
+            if _has(changed, event):
+                self._arrange(event)
+
+    def _arrange(self, event: str) -> None:
+        told = [hear for probe, hear in self._listeners[event] if not probe.rests or event in probe.told_at_rest]
+        self._heard[event] = tuple(told)
 
     def columns(self) -> dict[str, float]:
         """All that the probes have for the row of the step that has just ended."""
         found: dict[str, float] = {}
         for probe in self._with_columns:
-            self._protect(_add_columns, probe, found)
+            try:
+                found.update(probe.columns())
+            except Exception as error:
+                self._swallow(probe.columns, error)
         return found
 
     def tell(self, event: str, *values: Any) -> None:
@@ -172,5 +175,5 @@ class Probes:
                 self._swallow(hear, error)
 
 
-def _add_columns(probe: Probe, found: dict[str, float]) -> None:
-    found.update(probe.columns())
+def _has(probe: Probe, event: str) -> bool:
+    return getattr(type(probe), event) is not getattr(Probe, event)

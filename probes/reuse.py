@@ -110,7 +110,8 @@ class GradientReuse:
         """What the step that begins now applies; None when there was no step before to compare with."""
         if self._used is None:
             return None
-        self._drop_cleared(at_step=True)
+        if self._suspects:
+            self._drop_cleared(at_step=True)
         reused = [s for s in self._suspects if s.added]
         if not reused:
             return Reuse(int(any(p.grad is not None for p in self._sample)), 0, None, None)

@@ -48,8 +48,10 @@ class Schedule:
     def after_observed(self, elapsed_s: float, steps: int, spent_s: float) -> Plan:
         """An observed step ended. `elapsed_s`, `steps` and `spent_s` (in the probes): since the plan before."""
         self._observed += 1
+        if self.budget <= 0:
+            return OBSERVE
         self._full.note(spent_s)
-        if self.budget <= 0 or self._observed < FIRST_STEPS:
+        if self._observed < FIRST_STEPS:
             self._earn(elapsed_s, steps, spent_s, forgiven=True)
             return OBSERVE
         self._full.credit_s -= spent_s

@@ -71,7 +71,7 @@ class Session:
         self.observer = new_observer()
         self.attention = Attention(self.guard, self.observer, self.roused, self.step_now)
         dynamo.skip(own_codes())
-        self.probes = Probes(new_probes(self), self.guard.protected, self.guard.swallow_ours)
+        self.probes = Probes(new_probes(self), self.guard.swallow_ours)
         self.signals = Signals(self.probes, self.emit)
         self.instruments = Instruments(self)
         self._handles: list[Any] = []

@@ -36,16 +36,16 @@ class StepRows:
             if known.evaluates_again:
                 window.losses = window.losses[:1]
             window.training = self._session.training_mode()
-            self.queue(step, known, Observation(), window, {"step_s": step_s})
+            now, optimizer = Observation(), known.optimizer()
+            now.learning_rate = NAN if optimizer is None else discover.learning_rate(optimizer)
+            self.queue(step, known, now, window, {"step_s": step_s})
 
     def queue(self, step: int, known: Known, now: Observation, window: Window, numbers: Mapping[str, float]) -> None:
         """Send for the numbers of a row; those on a GPU come some steps later."""
-        optimizer = known.optimizer()
-        rate = NAN if optimizer is None else discover.learning_rate(optimizer)
         if window.backwards > 1 and window.losses and known.accumulates is None:
             divides = all(abs(loss.divided_by - window.backwards) < 1e-6 for loss in window.losses)
             known.accumulates = window.backwards if divides else 1
-        row = Row(step, time.time(), known.index, rate, window, now.reuse, numbers, known.accumulates or 1)
+        row = Row(step, time.time(), known.index, now.learning_rate, window, now.reuse, numbers, known.accumulates or 1)
         gradients = None
         if now.indices and known.columns:
             gradients = known.columns, self._parameters.count, f"gradients-{self._parameters.table}"

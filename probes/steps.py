@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from . import discover
 from .asleep import MOST_OTHERS, Asleep, Mark, counting
 from .dynamo import skip
 from .gradients import gradient_norms
@@ -118,9 +119,9 @@ class Steps:
         """Pre-hook of a step while awake."""
         known = self.know(optimizer)
         if self._main is None:
+            self._session.first_step()
             self._main = known
             self.parameters.look_for_names(known)
-        self._session.first_step()
         known.now = now = Observation()
         if not self._session.loop.window.complete:
             return
@@ -128,6 +129,7 @@ class Steps:
         if now.window.training is None:
             now.window.training = self._session.training_mode()
         now.reuse = known.reuse.at_step()
+        now.learning_rate = discover.learning_rate(optimizer)
         now.indices, now.norms = gradient_norms(known.parameters)
         self._session.probes.tell("step_begins", known)
         known.began = time.perf_counter()
@@ -181,11 +183,12 @@ class Steps:
             self._rows.report_reuse(known, now.reuse)
         self._session.probes.tell("step_ended", known)
         self.parameters.enter(known, self._optimizers.everyone())
-        numbers = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self._row.spent_a_step(self._mark(end))}
+        mark = self._mark(end)
+        numbers = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self._row.spent_a_step(mark)}
         self._rows.queue(self._step, known, now, window, {**numbers, **self._session.probes.columns()})
         self._rows.note_signals(window, now)
         if known is self._main:
-            self._row = self._mark(end)
+            self._row = mark
             self.root_is_the_loss = all(loss.is_plain for loss in window.losses)
             self._session.instruments.watch_late_modules(self._session.observer)
 

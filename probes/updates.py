@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from . import discover
 from .known import Known, Observation
 from .probe import Probe
 from .record import update_columns
@@ -143,7 +142,7 @@ class Updates(Probe):
         sampler.before = []
         sampler.observed += 1
         sampler.pause -= 1
-        rate = discover.learning_rate(optimizer) if (optimizer := known.optimizer()) is not None else NAN
+        rate = known.now.learning_rate
         if rate > ROSE * sampler.rate:
             sampler.pause, sampler.after_a_rise = 0, AFTER_A_RISE
         if sampler.pause <= 0 and not _in_a_graph(known.now.norms):

@@ -14,8 +14,8 @@ from .where import Line
 MOST_WAITING = 1024
 FIRST_BATCHES = 64
 """Of a loader: rows of all of them are hashed, later those of one in eight."""
-MANY_BATCHES = 1024
-"""After which it is one in sixteen."""
+MANY_BATCHES, VERY_MANY_BATCHES = 1024, 4096
+"""After which it is one in 16, and one in 64."""
 
 
 class WatchedLoader:
@@ -73,14 +73,21 @@ class WatchedLoader:
     def chooses_batch(self) -> bool:
         """Whether rows of the next batch are to be hashed; scattered, so that another pass brings others."""
         self._batches += 1
+        if self._batches <= FIRST_BATCHES:
+            return True
         scattered = self._batches * 0x9E3779B1 >> 16
-        return self._batches <= FIRST_BATCHES or scattered & (7 if self._batches <= MANY_BATCHES else 15) == 0
+        return scattered & (7 if self._batches <= MANY_BATCHES else 15 if self._batches <= VERY_MANY_BATCHES else 63) == 0
 
     def wait(self, count: int, hashes: list[tuple[int, int]]) -> None:
         """Keep the hashes of a batch until it shows what the batch is for."""
         if len(self._waiting) < MOST_WAITING:
             self._waiting += [(self.rows_seen + place, value) for place, value in hashes]
             self._rows_waiting += count
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are rows of which it has not shown what they are for."""
+        return self._rows_waiting > 0
 
     def settle(self, role: str, training: TrainingRows) -> None:
         """The batches kept so far were of `role`."""

@@ -94,7 +94,8 @@ def attach(ours: dict[str, Any], name: str, every_mode: bool = True) -> Any:
         session.steps.schedule = Modes(ours["schedule"].Plan)
     probes = session.probes
     probes._listeners = {event: [(probe, faulty(hear)) for probe, hear in hears] for event, hears in probes._listeners.items()}
-    probes.arrange()
+    for probe in probes.all:
+        probes.arrange(probe)
     for probe in probes.all:
         probe.install = faulty(probe.install)
         if probe in probes._with_columns:
