@@ -138,10 +138,16 @@ class Lines:
         if event == "line" and frame.f_lasti not in self.between(frame.f_code):
             place = (frame.f_code.co_filename[len(FOLDER):], frame.f_lineno)
             self.seen[place] += 1
-            if self.left.get(place) == self.seen[place]:
+            if self.left.get(place) == self.seen[place] and not (self.kind is KeyboardInterrupt and in_weakref(frame)):
                 self.raised.append(place)
                 raise self.kind("%s:%d" % place)
         return self.line
+
+def in_weakref(frame):
+    # What a weak reference calls cannot be left by an exception: the interpreter prints and forgets it, whoever's callback it is.
+    while frame is not None and frame.f_code.co_name != "_forget":
+        frame = frame.f_back
+    return frame is not None
 
 lines = None
 forward = Net.forward
