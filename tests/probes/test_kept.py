@@ -134,3 +134,31 @@ def test_check_takes_a_loss_written_by_hand_as_validation(tmp_path: Path) -> Non
     assert report["best_checkpoint"]["metric"] == "val_loss"
     assert report["best_checkpoint"]["value"] == pytest.approx(own["val"][best])
     assert report["best_checkpoint"]["path"] == str(tmp_path / f"model-{best}.pt")
+
+
+EVER_NEW = """
+import torch
+import torch.nn.functional as F
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+x = torch.randn(8, 2)
+progress = 0.0
+for step in range(600):
+    optimizer.zero_grad()
+    loss = F.mse_loss(model(x), x[:, :1])
+    BACKWARD
+    optimizer.step()
+    progress += 0.5
+"""
+BY_HAND = """for p, g in zip(model.parameters(), torch.autograd.grad(loss, tuple(model.parameters()))):
+        p.grad = g"""
+
+
+@pytest.mark.parametrize(("backward", "last"), [("loss.backward()", 16), (BY_HAND, 4)])
+def test_variables_are_looked_at_more_rarely_where_the_loss_shows(backward: str, last: int, tmp_path: Path) -> None:
+    run_script(EVER_NEW.replace("BACKWARD", backward), tmp_path)
+    steps = np.array(steps_of(read(tmp_path), "progress"))
+    gaps = np.diff(steps)
+    early, late = (steps[1:] > 80) & (steps[1:] < 440), (steps[1:] > 470) & (steps[1:] < 590)
+    assert early.any() and set(gaps[early]) == {4}
+    assert late.any() and set(gaps[late]) == {last}
