@@ -159,9 +159,7 @@ class Loaders(Probe):
 
     def _found(self, index: int, role: str) -> None:
         loader = self._by_index.get(index)
-        if loader is None:
-            return
-        if role in loader.roles and not loader.waits:
+        if loader is None or (role in loader.roles and not loader.waits):
             return
         loader.settle(role, self._facts.training)
         if role not in loader.roles:

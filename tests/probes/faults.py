@@ -96,7 +96,6 @@ def attach(ours: dict[str, Any], name: str, every_mode: bool = True) -> Any:
     probes._listeners = {event: [(probe, faulty(hear)) for probe, hear in hears] for event, hears in probes._listeners.items()}
     for probe in probes.all:
         probes.arrange(probe)
-    for probe in probes.all:
         probe.install = faulty(probe.install)
         if probe in probes._with_columns:
             probe.columns = faulty(probe.columns)

@@ -109,7 +109,7 @@ class Lines:
     # Raises `kind` at some lines of ours, each when it is come by for the n-th time; without any, counts how often it is.
     def __init__(self, kind=None, targets={}):
         self.kind, self.left, self.seen, self.raised = kind, dict(targets), collections.Counter(), []
-        self.wanted, self.exits = {}, {}
+        self.wanted, self.exits, self.lost = {}, {}, 0
     def __call__(self, frame, event, argument):
         code = frame.f_code
         if code not in self.wanted:
@@ -138,17 +138,20 @@ class Lines:
         if event == "line" and frame.f_lasti not in self.between(frame.f_code):
             place = (frame.f_code.co_filename[len(FOLDER):], frame.f_lineno)
             self.seen[place] += 1
-            if self.left.get(place) == self.seen[place] and not (self.kind is KeyboardInterrupt and in_weakref(frame)):
+            if self.left.get(place) == self.seen[place]:
                 self.raised.append(place)
+                self.lost += self.kind is KeyboardInterrupt and in_weakref(frame)
                 raise self.kind("%s:%d" % place)
         return self.line
 
 def in_weakref(frame):
-    # What a weak reference calls cannot be left by an exception: the interpreter prints and forgets it, whoever's callback it is.
+    # What a weak reference calls cannot be left by an exception: the interpreter reports and forgets it, whoever's callback it is.
     while frame is not None and frame.f_code.co_name != "_forget":
         frame = frame.f_back
     return frame is not None
 
+unraised = []
+sys.unraisablehook = lambda found: unraised.append(type(found.exc_value).__name__)
 lines = None
 forward = Net.forward
 def forward_again_traced(self, inputs):
@@ -190,12 +193,14 @@ for number, chosen in enumerate(some_places()):
     lines = Lines({"Fault": Fault, "KeyboardInterrupt": KeyboardInterrupt}[config["kind"]], targets)
     session = attach(ours, str(number))
     result, interrupts = loop(session)
-    lines_raised, lines = lines.raised, None
+    lines_raised, lost, lines = lines.raised, lines.lost, None
     gone(session)
     rounds.append({
         "same": result == expected,
         "raised": ["%s:%d" % place for place in lines_raised],
         "interrupts": interrupts,
+        "lost": lost,
+        "unraised": unraised.copy(),
         "counted": sum(session.guard._errors.values()) + session.guard.unsaid,
         "errors": [event["error"] for event in events(session, "probe_error")],
         "left": [event["reason"] for event in events(session, "detached")],
@@ -203,6 +208,7 @@ for number, chosen in enumerate(some_places()):
         "hooks": len(sys.modules["torch.optim.optimizer"]._global_optimizer_pre_hooks)
         + len(torch.nn.modules.module._global_forward_hooks),
     })
+    unraised.clear()
 print(json.dumps({"lines": len(places), "rounds": rounds}))
 """
 
@@ -216,7 +222,8 @@ def test_at_any_line(tmp_path: Path, kind: str, rounds: int, faults: int) -> Non
     for one in found["rounds"]:
         assert one["same"] and not one["still_in"] and not one["hooks"], one
         raised += len(one["raised"])
-        assert one["interrupts"] == (len(one["raised"]) if kind == "KeyboardInterrupt" else 0), one
+        assert one["interrupts"] == (len(one["raised"]) - one["lost"] if kind == "KeyboardInterrupt" else 0), one
+        assert one["unraised"] == ["KeyboardInterrupt"] * one["lost"], one
         if kind == "Fault":
             ours = {error.removeprefix("Fault: ") for error in one["errors"] if error.startswith("Fault: ")}
             assert ours <= set(one["raised"]) and one["counted"] >= len(one["raised"]), one
