@@ -34,7 +34,8 @@ class Moment:
         self._posted = False
 
     def when_no_step_runs(self, action: Callable[[], Any]) -> bool:
-        """Now, or between the hooks of the step that runs (see `between_hooks`); whether it was now."""
+        """Now, else between the hooks of the step that runs or of the next (see `between_hooks`), or after it, should none follow
+        (see `post_again`); whether it was now."""
         if step_running():
             self._deferred.append(action)
             self._arm()
@@ -44,6 +45,9 @@ class Moment:
 
     def between_hooks(self) -> None:
         """Called where a step has left the loop over its pre-hooks and not yet entered that over its post-hooks."""
+        self._run_deferred()
+
+    def _run_deferred(self) -> None:
         deferred, self._deferred = self._deferred, []
         self._disarm()
         for action in deferred:
@@ -57,8 +61,9 @@ class Moment:
         self.post_again()
 
     def post_again(self) -> None:
-        """What waits and was not taken when the interpreter's queue was full, or a callback of ours under way."""
-        if self._actions and not self._posted:
+        """What waits and was not taken when the interpreter's queue was full, a callback of ours under way, or a step at its last
+        hooks. To be called again and again, from any thread."""
+        if (self._actions or self._deferred) and not self._posted:
             self._posted = True  # before it is: it may run at once
             if not post(self._go_on):
                 self._posted = False
@@ -71,6 +76,8 @@ class Moment:
         with out_of_modes():  # any moment may fall into one
             while self._actions:
                 self._guard.protected(self._actions.popleft())
+            if self._deferred and not step_running():
+                self._run_deferred()
 
     def forget(self) -> None:
         self._deferred.clear()

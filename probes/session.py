@@ -21,7 +21,7 @@ from .guard import Guard
 from .instruments import Instruments
 from .looks import Looks
 from .loop import Loop
-from .moment import Moment
+from .moment import Moment, step_running
 from .observe import new_observer, own_codes
 from .optimizers import Optimizers
 from .period import Period
@@ -123,8 +123,7 @@ class Session:
     def _put_in(self) -> None:
         self.active = self.guard.active = True
         self.instruments.install(self.observer)
-        if not self._moment.when_no_step_runs(self._hook_steps):
-            self.steps.ends_a_step_begun_before_us = True
+        self._moment.when_no_step_runs(self._hook_steps)
         self._uncaught.put_in()
         atexit.register(self._exiting)
 
@@ -137,6 +136,7 @@ class Session:
         return run_info({**self.config, "run_dir": path}, self.optimizers.living(), self.roots())
 
     def _hook_steps(self) -> None:
+        self.steps.ends_a_step_begun_before_us = step_running()
         before, after = self.steps.hooks()
         self._handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
 

@@ -1,4 +1,4 @@
-"""The probes may come at any moment: in the midst of torch's own work, and of modes in which tensors are not what they are."""
+"""The probes may come and go at any moment: in the midst of torch's own work, and of modes in which tensors are not what they are."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ with MOMENT:
     namespace["start"]({"run_dir": "run", "mode": "attach", "forgemon": "test", "budget": 0.0})
 train(4)
 """
-)
+).replace("BOOTSTRAP", repr(str(PROBES / "bootstrap.py")))
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,46 @@ train(4)
     ],
 )
 def test_the_probes_come_in_at(moment: str, tmp_path: Path) -> None:
-    source = SCRIPT.replace("BOOTSTRAP", repr(str(PROBES / "bootstrap.py"))).replace("MOMENT", moment)
-    run_script(source, tmp_path, watched=False)
+    run_script(SCRIPT.replace("MOMENT", moment), tmp_path, watched=False)
     chunk = read(tmp_path)
     assert len(events(chunk, "attached")) == 1
     assert chunk.steps["step"].tolist() == [6, 7, 8, 9]
     assert (column(chunk, "gradients") == 4).all()
+
+
+WITHIN_THE_LAST_HOOKS = (
+    SCRIPT.partition("with MOMENT")[0]
+    + """
+import time
+from torch.optim.optimizer import _global_optimizer_post_hooks as after, _global_optimizer_pre_hooks as before
+def wait_until(done):
+    end = time.monotonic() + 60  # seconds; a test that fails
+    while not done() and time.monotonic() < end:
+        pass
+def at_last_hook(action):
+    def hook(*_):
+        action()
+        for _ in range(1000): pass  # what another thread asks for comes between two instructions
+    handle = optimizer.register_step_post_hook(hook)
+    train(1)
+    handle.remove()
+at_last_hook(lambda: namespace["start"]({"run_dir": "run", "mode": "attach", "forgemon": "test", "budget": 0.0}))
+session = sys.modules["_forgemon_probe"].session
+hooks = len(before) + len(after)
+wait_until(lambda: before and after)
+train(3)
+at_last_hook(session.request_detach)
+active = session.active
+wait_until(lambda: not session.active)
+print("hooks", hooks, "active", active, session.active)
+"""
+)
+
+
+def test_within_the_last_hooks_of_a_step_they_wait_for_its_end_and_for_no_other_step(tmp_path: Path) -> None:
+    """Which is no moment to change torch's hooks, and the step may be the last for long."""
+    assert "hooks 0 active True False" in run_script(WITHIN_THE_LAST_HOOKS, tmp_path, watched=False).stdout
+    chunk = read(tmp_path)
+    assert chunk.steps["step"].tolist() == [7, 8, 9, 10]
+    assert (column(chunk, "gradients") == 4).all()
+    assert len(events(chunk, "detached")) == 1 and not events(chunk, "exiting")
