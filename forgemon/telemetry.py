@@ -185,18 +185,16 @@ def steps_per_second(steps: Rows) -> float:
 
 
 def probe_cost(steps: Rows) -> float:
-    """Share of recent step time spent in the probes. `probe_s` is a mean over the steps since the row before, so each row weighs as
-    many steps as it stands for. They are taken to last as long as the one with the row, but no longer than the clock says: looking
-    at that one took time, and the clock runs on in a validation pass."""
+    """Share of recent time spent in the probes. `probe_s` is a mean over the steps since the row before, so each row weighs as many
+    steps as it stands for. What validation passes and saves between the two cost is in it, and their time on the clock."""
     recent = steps[-COST_WINDOW_ROWS * LOSS_ROWS :]
     # Rows with the loss alone come between those that say what the probes took; so does the first one of a new count.
     recent = recent[np.isfinite(recent["optimizer_s"]) | np.isfinite(recent["probe_s"])]
     recent = recent[recent["optimizer"] == _most_frequent(recent["optimizer"])][-COST_WINDOW_ROWS:]
     stands_for = np.maximum(1, np.diff(recent["step"])).astype(np.float64)
     spent = recent["probe_s"][1:] * stands_for
-    lasted = recent["step_s"][1:] * stands_for
     passed = np.diff(recent["time"])
-    lasted = np.where(passed > 0, np.minimum(lasted, passed), lasted)
+    lasted = np.where(passed > 0, passed, recent["step_s"][1:] * stands_for)
     known = np.isfinite(spent) & np.isfinite(lasted)
     total = float(lasted[known].sum())
     return float(spent[known].sum()) / total if total > 0 else math.nan

@@ -183,7 +183,9 @@ class Loop:
         if batch.samples != batch.samples:
             batch.samples = first_size(values[0])
         if not graph or self._pending:
-            batch.where, batch.epoch = self._listener.user_line(), self._listener.epoch()
+            batch.where = self._listener.user_line()
+            if not self._passes.goes_on(batch):  # which looks through the variables of the program's frames
+                batch.epoch = self._listener.epoch()
 
     def scaled(self, output: Any, scaled: Any) -> None:
         if plain_tensor(output) and plain_tensor(scaled):

@@ -46,6 +46,11 @@ class Passes:
         counts = is_named or (batch.is_fetched and self._open.is_whole)
         return max(0.0, batch.ended - batch.began) if counts else 0.0
 
+    def goes_on(self, batch: Batch) -> bool:
+        """Whether a batch with a loss belongs to the pass that is open, and that pass knows its line and epoch."""
+        found = self._open
+        return found is not None and found.loader == batch.loader and found.metric is not None and found.where is not None
+
     def exhausted(self) -> None:
         """The loader that was read last had no more to give."""
         if self._open is not None and self._open.loader is not None:

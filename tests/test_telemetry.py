@@ -144,7 +144,7 @@ def test_every_field_of_a_run(busy: Path) -> None:
     assert snapshot.machine is not None and len(snapshot.machine) == 20
     assert list(snapshot.metrics) == ["accuracy", "accuracy/top 1", "loss logged"]
     assert snapshot.dropped_rows == 12 and snapshot.problems == ()
-    assert snapshot.probe_cost == pytest.approx((19 * 0.01 + 39 * 0.1) / (19 + 39 * 0.5))
+    assert snapshot.probe_cost == pytest.approx((19 * 0.01 + 39 * 0.1) / 58)
     assert snapshot.steps_per_second == pytest.approx(1.0)
     assert {event["kind"] for event in snapshot.events} == {"mode", "stalled", "resumed", "dropped", "probe_error", "exception"}
     assert [event["time"] for event in snapshot.events] == sorted(event["time"] for event in snapshot.events)
@@ -189,14 +189,14 @@ def test_probe_cost_counts_the_steps_a_row_stands_for() -> None:
 
 
 def test_probe_cost_does_not_take_all_steps_to_last_as_long_as_those_looked_at() -> None:
-    """Nor does a validation pass count, which the clock goes through and no step."""
+    """A validation pass, in which no step is taken, costs and lasts."""
     steps = steps_with([1, 2, 12, 13], [START, START + 1.2, START + 11.2, START + 60.0])
     steps["step_s"] = [math.nan, 1.2, 1.2, 1.2]
-    steps["probe_s"] = [5.0, 0.2, 0.04, 0.2]
+    steps["probe_s"] = [5.0, 0.2, 0.04, 0.7]
     telemetry = Telemetry()
     telemetry.feed(Chunk(steps=steps))
 
-    assert telemetry.snapshot({}).probe_cost == pytest.approx((0.2 + 10 * 0.04 + 0.2) / (1.2 + 10.0 + 1.2))
+    assert telemetry.snapshot({}).probe_cost == pytest.approx((0.2 + 10 * 0.04 + 0.7) / 60.0)
 
 
 def test_probe_cost_of_a_new_count_does_not_stand_for_the_steps_before_it() -> None:
