@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import median
+from statistics import fmean, median
 
 from tests.benchmarks.conditions import Condition
 from tests.benchmarks.medians import Median, median_of
@@ -33,6 +33,8 @@ class Block:
 
     mean_s: float
     median_s: float
+    spared_s: float
+    "Mean of the steps at which nothing was looked at; NaN where there were none."
 
 
 @dataclass
@@ -69,6 +71,11 @@ def extra_of_most_s(blocks: list[tuple[Block, Block]]) -> Median:
     return median_of([block.median_s - beside.median_s for block, beside in blocks])
 
 
+def extra_of_spared_s(blocks: list[tuple[Block, Block]]) -> Median:
+    """The same of the steps at which nothing was looked at, all of them."""
+    return median_of([block.spared_s - beside.spared_s for block, beside in blocks if block.spared_s == block.spared_s])
+
+
 def alternate(condition: Condition, steps: int, seconds: float, clock: Clock = time.perf_counter) -> Alternation:
     """Blocks of `steps` steps for about `seconds`. The condition is off before and after."""
     done = Alternation(steps)
@@ -79,7 +86,7 @@ def alternate(condition: Condition, steps: int, seconds: float, clock: Clock = t
         for is_on in order.sample((True, False), 2):
             if is_on:
                 condition.on()
-                block = time_block(condition.step, condition.loop.wait, steps, clock)
+                block = time_block(condition.step, condition.loop.wait, steps, clock, condition.looked_at)
             condition.off()
             if not is_on:
                 block = _plain(condition, steps, clock)
@@ -89,7 +96,14 @@ def alternate(condition: Condition, steps: int, seconds: float, clock: Clock = t
     return done
 
 
-def time_block(step: Callable[[], None], wait: Callable[[], None], steps: int, clock: Clock) -> Block:
+def time_block(
+    step: Callable[[], None],
+    wait: Callable[[], None],
+    steps: int,
+    clock: Clock,
+    looked_at: Callable[[], Collection[int]] = tuple,
+) -> Block:
+    """`looked_at()`: those of all the steps taken here, numbered from 0, that are unlike the others."""
     for _ in range(SETTLE_STEPS):
         step()
     wait()
@@ -99,7 +113,9 @@ def time_block(step: Callable[[], None], wait: Callable[[], None], steps: int, c
         times.append(clock())
     wait()
     total_s = clock() - times[0]
-    return Block(total_s / steps, median(later - earlier for earlier, later in pairwise(times)))
+    took, unlike = [later - earlier for earlier, later in pairwise(times)], looked_at()
+    spared = [took_s for number, took_s in enumerate(took, SETTLE_STEPS) if number not in unlike]
+    return Block(total_s / steps, median(took), fmean(spared) if spared else math.nan)
 
 
 def steps_for(seconds: float, step_s: float, multiple_of: int = 1) -> int:
@@ -112,4 +128,4 @@ def _plain(condition: Condition, steps: int, clock: Clock) -> Block:
 
 
 def _between(a: Block, b: Block) -> Block:
-    return Block((a.mean_s + b.mean_s) / 2, (a.median_s + b.median_s) / 2)
+    return Block((a.mean_s + b.mean_s) / 2, (a.median_s + b.median_s) / 2, (a.spared_s + b.spared_s) / 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ class Condition:
 
     def off(self) -> None:
         """Also called when it is off."""
+
+    def looked_at(self) -> Collection[int]:
+        """Of the steps since `on()`, numbered from 0, those at which it did what most steps are spared."""
+        return ()
 
     def close(self) -> None: ...
 
@@ -78,6 +83,28 @@ class EveryStep(Probes):
 class RareSteps(Probes):
     budget = 1e-9
     title = "probes, fewest steps"
+
+    def __init__(self, loop: TrainingLoop, folder: Path) -> None:
+        self._rows: list[int] = []
+        self._first = 0
+        super().__init__(loop, folder)
+        write = self.session.writer.row
+
+        def row(table: str, values: Iterable[float]) -> None:
+            if table == "steps":
+                self._rows.append(self.session.step_now())
+            write(table, values)
+
+        self.session.writer.row = row
+
+    def on(self) -> None:
+        super().on()
+        self._rows.clear()
+        self._first = self.session.step_now() + 1
+
+    def looked_at(self) -> Collection[int]:
+        # At the end of the step before, they wake.
+        return {step - self._first - before for step in self._rows for before in (0, 1)}
 
 
 class Naive(Condition):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.blocks import Alternation, alternate, extra_of_most_s, extra_s, ratio, steps_for
+from tests.benchmarks.blocks import Alternation, alternate, extra_of_most_s, extra_of_spared_s, extra_s, ratio, steps_for
 from tests.benchmarks.bursts import Bursts, bursts, follow
 from tests.benchmarks.conditions import Condition, EveryStep, Naive, Probes, RareSteps
 from tests.benchmarks.loops import LOOPS
@@ -70,6 +70,9 @@ class Result:
     extra_of_most_s: Median
     "Of the middle step of each block."
     extra_of_most_of_nothing_s: Median
+    extra_of_spared_s: Median
+    "Of the steps at which nothing was looked at."
+    extra_of_spared_of_nothing_s: Median
     written: Written | None
     "Of our own probes only."
     bursts: Bursts | None
@@ -155,6 +158,8 @@ def _result(plan: Plan, parameters: int, done: Alternation, written: Written | N
         extra_of_nothing_s=extra_s(done.nothing),
         extra_of_most_s=extra_of_most_s(done.on),
         extra_of_most_of_nothing_s=extra_of_most_s(done.nothing),
+        extra_of_spared_s=extra_of_spared_s(done.on),
+        extra_of_spared_of_nothing_s=extra_of_spared_s(done.nothing),
         written=written,
         bursts=found,
     )

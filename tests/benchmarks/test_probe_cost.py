@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.benchmarks import probe_cost
-from tests.benchmarks.blocks import alternate, extra_s, ratio
-from tests.benchmarks.conditions import Condition
+from tests.benchmarks.blocks import alternate, extra_of_spared_s, extra_s, ratio
+from tests.benchmarks.conditions import Condition, RareSteps
 from tests.benchmarks.goals import _line
 from tests.benchmarks.gpt import GPT
-from tests.benchmarks.loops import TrainingLoop, Transformer, gpt_small
+from tests.benchmarks.loops import TrainingLoop, Transformer, gpt_small, tiny
 from tests.benchmarks.measurement import CONDITIONS, Plan
 from tests.benchmarks.medians import Median, median_of
 
@@ -74,6 +75,50 @@ def test_a_machine_that_slows_down_falls_on_both_sides(tmp_path: Path) -> None:
     assert ratio(done.nothing).low == pytest.approx(1.0, rel=3e-4)
     assert ratio(done.nothing).high == pytest.approx(1.0, rel=3e-4)
     assert extra_s(done.on).value == pytest.approx(0.5 * done.plain_s(), rel=0.05)
+
+
+class Bursts(Slowing):
+    """Every fifth step takes long."""
+
+    def on(self) -> None:
+        super().on()
+        self.first = self.on_steps
+
+    def step(self) -> None:
+        super().step()
+        self.now += 7.0 * ((self.on_steps - self.first) % 5 == 0)
+
+    def looked_at(self) -> Collection[int]:
+        return range(4, self.on_steps - self.first, 5)
+
+
+def test_steps_that_most_are_unlike_are_left_out_of_the_mean_of_the_others(tmp_path: Path) -> None:
+    condition = Bursts(gpt_small(torch.device("cpu")), tmp_path)
+    done = alternate(condition, 10, seconds=3000.0, clock=lambda: condition.now)
+    assert extra_of_spared_s(done.on).value == pytest.approx(0.5 * done.plain_s(), rel=0.05)
+    assert extra_s(done.on).value > 1.5 * extra_of_spared_s(done.on).value
+    assert extra_of_spared_s(done.nothing).value == pytest.approx(0.0, abs=0.01)
+
+
+def test_the_steps_at_which_the_probes_look_are_known(tmp_path: Path) -> None:
+    condition = RareSteps(tiny(torch.device("cpu")), tmp_path)
+    try:
+        condition.on()
+        for _ in range(10):
+            condition.step()
+        assert set(condition.looked_at()) == set(range(10))  # at first they look at all
+        for _ in range(200):
+            condition.step()
+        condition.off()
+        condition.on()
+        for _ in range(3000):
+            condition.step()
+        looked_at = condition.looked_at()
+        steps = condition.recorded.since_last(0)
+        assert 2 <= len(looked_at) <= 30 and max(looked_at) < 3000
+        assert steps.observed < 100
+    finally:
+        condition.close()
 
 
 def test_a_median_has_an_interval_however_little_time_there_is(tmp_path: Path) -> None:
