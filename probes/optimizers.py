@@ -9,6 +9,7 @@ import torch
 
 from . import discover
 from .known import Known, layout_of
+from .pending import raise_after
 
 if TYPE_CHECKING:
     from .session import Session
@@ -25,7 +26,7 @@ class Optimizers:
         known = self.by_id.get(id(optimizer))
         if known is None:
             identity = id(optimizer)
-            gone = functools.partial(self._session.guard.protected, self._forget, identity)
+            gone = functools.partial(self._gone, identity)
             self._count += 1  # first: whatever fails after it, no two optimizers share a number, and with it a table
             known = self.by_id[identity] = Known(self._count - 1, optimizer, step, gone)
             self._session.emit(
@@ -42,11 +43,22 @@ class Optimizers:
             known.refresh(optimizer)
         return known
 
-    def _forget(self, identity: int, _: object) -> None:
-        known = self.by_id.pop(identity, None)
+    def _gone(self, identity: int, _: object) -> None:
+        """Called by a weak reference, which no exception can leave: Python would report and forget a KeyboardInterrupt that comes
+        meanwhile. The main thread raises it afterwards."""
+        protected = self._session.guard.protected
+        try:
+            protected(self._forget, identity)
+        except BaseException as error:
+            protected(self._forget, identity)
+            raise_after(Optimizers._gone.__code__, error)
+
+    def _forget(self, identity: int) -> None:
+        known = self.by_id.get(identity)
         if known is not None:
             self._session.steps.slept.gone(known)
             known.let_go()
+            self.by_id.pop(identity, None)  # last: begun again if it is interrupted
 
     def living(self) -> list[torch.optim.Optimizer]:
         found = [known.optimizer() for known in self.everyone()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -31,3 +33,18 @@ def post(action: Callable[[], None]) -> bool:
         return True
     release(call)
     return False
+
+
+def raise_after(code: types.CodeType, error: BaseException) -> None:
+    """Have the main thread raise `error` as soon as it has left `code`, which runs where nothing can be raised."""
+
+    def again() -> None:
+        frame: types.FrameType | None = sys._getframe()
+        while frame is not None:
+            if frame.f_code is code:
+                post(again)
+                return
+            frame = frame.f_back
+        raise error
+
+    post(again)
