@@ -24,7 +24,7 @@ ALARM_RISE = 0.10
 NOTHING = 1e-3
 """Of what the loss was at the first evaluation: a rise of less matters to nobody, however many times the best value it is."""
 LONG = 8
-"""Evaluations after the best one that must all lie that far above it, where they do not go on rising."""
+"""Newest evaluations in a row that must lie that far above the best one, where they do not go on rising."""
 SMOOTHER = 0.8
 """Noise of the median of three values in that of one: 0.67 if normal, and something for neighbours that share two of their three."""
 MOST_KEPT = 400
@@ -135,7 +135,7 @@ def _judge(metric: str, curve: _Curve) -> Candidate | None:
     rise = recent - best.value
     far = max(chance, nothing, ALARM_RISE * abs(best.value))
     # What rises soon after a best that came early may sink a little later on, and stay far above it for all that.
-    stays_above = len(later) >= LONG and float(later.min()) > best.value + far
+    stays_above = _streak_above(later, best.value + far) >= LONG
     rises = rise > far and (slope(np.array([p.value for p in since])) > 0 or stays_above)
     if falls is False:
         return None

@@ -40,12 +40,24 @@ MORE_TWISTS: Twists = {
     ),
 }
 """Of the halves in MORE_IN: the settings of the family were all but used."""
-MORE_IN = ("second practice", "eighth", "ninth", "tenth")
+MORE_IN = ("second practice", "eighth", "ninth", "tenth", "eleventh")
 
 
-LOOKED_AT = ("second", "third", "fourth", "practice", "fifth", "sixth", "seventh", "second practice", "eighth", "ninth")
+LOOKED_AT = (
+    "second",
+    "third",
+    "fourth",
+    "practice",
+    "fifth",
+    "sixth",
+    "seventh",
+    "second practice",
+    "eighth",
+    "ninth",
+    "tenth",
+)
 """The halves that were frozen ones before, and two that were drawn for tuning alone; thresholds may be chosen on them."""
-FROZEN = "tenth"
+FROZEN = "eleventh"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
 MOST_DRAWS = 20_000
 HALVES = ("tuning", *LOOKED_AT, "frozen")

@@ -104,6 +104,14 @@ def test_a_rise_that_sinks_a_little_and_stays_far_above_the_best(count: int, lev
     assert found is not None and (found.level, found.first_step) == (level, 100)
 
 
+def test_one_that_began_slowly_stays_far_above_the_best_all_the_same() -> None:
+    """And is an alarm at every pass from the fifth on."""
+    values, train = [0.78, 0.82, 0.9, 0.955, 0.985, 0.98, *np.linspace(0.97, 0.92, 14)], [1.0, *np.linspace(0.5, 0.04, 19)]
+    for count in range(5, 21):
+        found = judged(values[:count], train[:count])
+        assert found is not None and (found.level, found.first_step) == ("alarm", 100), count
+
+
 @pytest.mark.parametrize("count", range(1, 9))
 def test_silent_before_there_are_enough_evaluations(count: int) -> None:
     assert judged(VALIDATION[:count], TRAIN[:count]) is None
