@@ -184,8 +184,8 @@ class Loop:
             batch.samples = first_size(values[0])
         if not graph or self._pending:
             batch.where = self._listener.user_line()
-            if not self._passes.goes_on(batch):  # which looks through the variables of the program's frames
-                batch.epoch = self._listener.epoch()
+            if not self._passes.goes_on(batch):
+                batch.epoch = self._listener.epoch()  # looked for among the variables of the program's frames
 
     def scaled(self, output: Any, scaled: Any) -> None:
         if plain_tensor(output) and plain_tensor(scaled):
