@@ -136,6 +136,26 @@ for epoch in range(2):
     assert [e["value"] for e in found] == pytest.approx(measured(tmp_path)["val"].tolist(), rel=1e-6)
 
 
+def test_the_epoch_of_each_pass_is_looked_for_once(tmp_path: Path) -> None:
+    """It takes a look through the variables of the program's frames."""
+    body = """
+session = sys.modules["_forgemon_probe"].session
+validation, asked = session.steps.validation, []
+look = validation.epoch
+validation.epoch = lambda: asked.append(1) or look()
+for epoch in range(5, 8):
+    model.train()
+    for inputs, targets in train_loader: step(inputs, targets)
+    model.eval()
+    before = len(asked)
+    with torch.no_grad(): validate(val_loader)
+    measured["total"].append(len(asked) - before)
+"""
+    found = evaluations(body, tmp_path)
+    assert [(e["epoch"], e["batches"]) for e in found] == [(5, 3), (6, 3), (7, 3)]
+    assert measured(tmp_path)["total"].tolist() == [1, 1, 1]
+
+
 NONE = {
     "train accuracy at each step": """
 for batch in train_loader:
