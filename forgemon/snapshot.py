@@ -139,7 +139,7 @@ class Snapshot:
     steps_per_second: float
     "Over the last ten seconds of the run; NaN when unknown."
     probe_cost: float
-    "Share of step time spent in the probes; NaN when unknown."
+    "Share of recent time spent in the probes; NaN when unknown."
     dropped_rows: int
     problems: tuple[str, ...]
     "What the reader had to leave out: torn rows, broken lines."

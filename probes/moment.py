@@ -27,27 +27,23 @@ class Moment:
     """Runs things now if that is safe, else at the next safe moment."""
 
     def __init__(self, guard: Guard, arm: Callable[[], None], disarm: Callable[[], None]) -> None:
-        """`arm()` is to see to it that the next step calls `between_hooks`, until `disarm()`."""
+        """`arm()` is to see to it that the next step calls `run_deferred`, until `disarm()`."""
         self._guard, self._arm, self._disarm = guard, arm, disarm
         self._deferred: list[Callable[[], None]] = []
         self._actions: deque[Callable[[], None]] = deque()
         self._posted = False
 
-    def when_no_step_runs(self, action: Callable[[], Any]) -> bool:
-        """Now, else between the hooks of the step that runs or of the next (see `between_hooks`), or after it, should none follow
-        (see `post_again`); whether it was now."""
+    def when_no_step_runs(self, action: Callable[[], Any]) -> None:
+        """Now, else between the hooks of the step that runs or of the next, or after it, should none follow (see `post_again`)."""
         if step_running():
             self._deferred.append(action)
             self._arm()
-            return False
-        action()
-        return True
+        else:
+            action()
 
-    def between_hooks(self) -> None:
-        """Called where a step has left the loop over its pre-hooks and not yet entered that over its post-hooks."""
-        self._run_deferred()
-
-    def _run_deferred(self) -> None:
+    def run_deferred(self) -> None:
+        """Called where no step runs, or where one has left the loop over its pre-hooks and not yet entered that over its
+        post-hooks."""
         deferred, self._deferred = self._deferred, []
         self._disarm()
         for action in deferred:
@@ -77,7 +73,7 @@ class Moment:
             while self._actions:
                 self._guard.protected(self._actions.popleft())
             if self._deferred and not step_running():
-                self._run_deferred()
+                self.run_deferred()
 
     def forget(self) -> None:
         self._deferred.clear()

@@ -46,19 +46,18 @@ class Optimizers:
     def _gone(self, identity: int, _: object) -> None:
         """Called by a weak reference, which no exception can leave: Python would report and forget a KeyboardInterrupt that comes
         meanwhile. The main thread raises it afterwards."""
-        protected = self._session.guard.protected
+        known, protected = self.by_id.get(identity), self._session.guard.protected
         try:
-            protected(self._forget, identity)
+            protected(self._forget, identity, known)
         except BaseException as error:
-            protected(self._forget, identity)
+            protected(self._forget, identity, known)  # from its beginning, which does no harm
             raise_after(Optimizers._gone.__code__, error)
 
-    def _forget(self, identity: int) -> None:
-        known = self.by_id.get(identity)
+    def _forget(self, identity: int, known: Known | None) -> None:
+        self.by_id.pop(identity, None)  # first: whatever fails after it, no other at its address is taken for it
         if known is not None:
             self._session.steps.slept.gone(known)
             known.let_go()
-            self.by_id.pop(identity, None)  # last: begun again if it is interrupted
 
     def living(self) -> list[torch.optim.Optimizer]:
         found = [known.optimizer() for known in self.everyone()]

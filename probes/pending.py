@@ -36,7 +36,8 @@ def post(action: Callable[[], None]) -> bool:
 
 
 def raise_after(code: types.CodeType, error: BaseException) -> None:
-    """Have the main thread raise `error` as soon as it has left `code`, which runs where nothing can be raised."""
+    """Have the main thread raise `error` as soon as it has left `code`, which runs where nothing can be raised. It is
+    lost where the interpreter's queue is full."""
 
     def again() -> None:
         frame: types.FrameType | None = sys._getframe()

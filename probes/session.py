@@ -142,7 +142,7 @@ class Session:
 
     def _arm_moment(self) -> None:
         """Observe what every step calls between its hooks; only while something waits for that."""
-        self.attention.always(torch.optim.Optimizer._optimizer_step_code, lambda values: self._moment.between_hooks())
+        self.attention.always(torch.optim.Optimizer._optimizer_step_code, lambda values: self._moment.run_deferred())
 
     def _disarm_moment(self) -> None:
         self.attention.forget(torch.optim.Optimizer._optimizer_step_code)

