@@ -26,14 +26,16 @@ class Absorption:
     "Whether it takes what came before it too (a climb before a NaN), and not only what came after (its consequences)."
     whatever_cause: bool = False
     "Whether it takes them though they name another cause: one thing that happened, seen from two sides."
-    steps_before: int = 0
-    "How long it must have shown before them."
+    steps_before: int | None = None
+    "How many steps it must have shown before them."
     unless: frozenset[str] = frozenset()
     "Symptoms beside which it takes nothing."
     rises: bool = False
     "Whether it becomes as grave as what follows from it, and stays what is said."
     caused_by: frozenset[str] = frozenset()
     "The causes that what it takes must have; any where there are none here."
+    own_causes: frozenset[str] = frozenset()
+    "The causes that it must have itself, as an alarm; any, and at any level, where there are none here."
 
 
 OVERSHOOT = frozenset(
@@ -120,6 +122,14 @@ ABSORPTIONS: tuple[Absorption, ...] = (
     ),
     Absorption("loss-nonfinite", GROWN, precursors=True, whatever_cause=True),
     Absorption("gradient-nonfinite", frozenset({"loss-oscillates", "loss-climbs", "exploding-gradients"}), precursors=True),
+    # A spoilt batch that the loss followed: what the curve does from that step on is its doing.
+    Absorption(
+        "gradient-spike",
+        frozenset({"loss-oscillates", "loss-climbs"}),
+        whatever_cause=True,
+        steps_before=0,
+        own_causes=frozenset({"bad-batch"}),
+    ),
     Absorption("loss-climbs", GROWN | {"gradient-spike"}, precursors=True, whatever_cause=True),
     Absorption("loss-oscillates", GROWN | {"gradient-spike"}, precursors=True, whatever_cause=True),
     Absorption("exploding-gradients", frozenset({"gradient-spike", "weights-growing"}), precursors=True, whatever_cause=True),
@@ -170,7 +180,7 @@ def compose(candidates: list[Candidate]) -> list[Candidate]:
     """One root cause, one candidate: the others become evidence of it."""
     left = list(candidates)
     for rule in ABSORPTIONS:
-        for root in [c for c in left if c.symptom == rule.by and c.level != "info"]:
+        for root in [c for c in left if c.symptom == rule.by and _may_take(c, rule)]:
             if any(c.symptom in rule.unless for c in left):
                 continue
             group = [root, *(c for c in left if c.symptom in rule.takes and _belongs(root, c, rule))]
@@ -180,6 +190,12 @@ def compose(candidates: list[Candidate]) -> list[Candidate]:
             left = [c for c in left if c not in group]
             left.append(replace(_with_evidence(kept, [c for c in group if c is not kept]), level=gravest.level))
     return left
+
+
+def _may_take(root: Candidate, rule: Absorption) -> bool:
+    if rule.own_causes:
+        return root.level == "alarm" and root.cause in rule.own_causes
+    return root.level != "info"
 
 
 def _belongs(root: Candidate, other: Candidate, rule: Absorption) -> bool:
@@ -192,7 +208,7 @@ def _belongs(root: Candidate, other: Candidate, rule: Absorption) -> bool:
     return (
         same_cause
         and (rule.precursors or after)
-        and (not rule.steps_before or other.first_step >= root.first_step + rule.steps_before)
+        and (rule.steps_before is None or other.first_step >= root.first_step + rule.steps_before)
     )
 
 

@@ -42,8 +42,9 @@ FACTOR = 5.0
 TAIL = 1.5
 """Times the log distance from the median to the highest norm of the window must lie between that and the row: norms with heavy tails
 have shown before how far they go. Where tails fall as a power, one row in 100000 does this. Where the norms have fallen since the
-highest of the window, that one is no tail: then the distance is that from the median of the NEAR rows around each, and FACTOR times
-the highest is asked for as well."""
+highest of the window, that one is no tail: then the distance is that from the median of the NEAR rows around each, and HIGHER times
+the highest and NEAR_HIGHER times that of the newest NEAR rows are asked for as well."""
+HIGHER, NEAR_HIGHER = 2.0, 10.0
 ALONE = 0.5
 """Share of the log distance that the norms after it must have come back: a level that changed for good is no spike."""
 SAME_NORM = 0.6
@@ -153,10 +154,11 @@ def spikes(rows: Rows, start: int, blocks: int, dropped: int) -> list[Spike]:
     near = before[:, -NEAR:]
     middle = finite_median(near)
     spread = 1.4826 * finite_median(np.abs(near - middle[:, None]))
-    highest = np.max(np.where(np.isfinite(before), before, -np.inf), axis=1)
+    highest = _highest(before)
     enough = np.isfinite(before).sum(axis=1) >= FEWEST
     tail = highest + TAIL * (highest - finite_median(before))
-    fallen = np.maximum(highest + math.log(FACTOR), middle + (1 + TAIL) * _highest_above_own_level(before))
+    higher = np.maximum(highest + math.log(HIGHER), _highest(near) + math.log(NEAR_HIGHER))
+    fallen = np.maximum(higher, middle + (1 + TAIL) * _highest_above_own_level(before))
     level = middle + np.maximum(Z * np.maximum(spread, LEAST_SPREAD), math.log(FACTOR))
     level = np.where(enough, np.maximum(level, np.minimum(tail, fallen)), np.inf)
     stop = min(len(rows), start + blocks * BLOCK)
@@ -169,6 +171,11 @@ def spikes(rows: Rows, start: int, blocks: int, dropped: int) -> list[Spike]:
         if spike is not None:
             judged.append(replace(spike, row=dropped + place))
     return judged
+
+
+def _highest(windows: Floats) -> Floats:
+    highest: Floats = np.max(np.where(np.isfinite(windows), windows, -np.inf), axis=1)
+    return highest
 
 
 def _highest_above_own_level(before: Floats) -> Floats:
