@@ -56,9 +56,22 @@ def test_labels_that_do_not_fit_explain_a_validation_loss_that_rises() -> None:
 
 
 def test_what_explodes_with_a_loss_that_climbs_is_said_once() -> None:
-    parts = [candidate("exploding-gradients", "no-clipping", level="watch"), candidate("gradient-spike", "bad-batch", 9, 9)]
+    spike = candidate("gradient-spike", "bad-batch", 9, 9, level="watch")  # the loss did not follow it
+    parts = [candidate("exploding-gradients", "no-clipping", level="watch"), spike]
     (found,) = compose([*parts, candidate("loss-climbs", "learning-rate-too-high")])
     assert (found.symptom, sorted(found.evidence)) == ("loss-climbs", ["exploding-gradients", "gradient-spike"])
+
+
+@pytest.mark.parametrize("curve", ["loss-climbs", "loss-oscillates"])
+def test_a_spoilt_batch_that_the_loss_followed_is_the_root_of_what_the_curve_does_then(curve: str) -> None:
+    batch, climb = candidate("gradient-spike", "bad-batch", 50, 50), candidate(curve, "learning-rate-too-high", 50, 90)
+    (found,) = compose([batch, climb])
+    assert (found.symptom, found.cause, found.level, list(found.evidence)) == ("gradient-spike", "bad-batch", "alarm", [curve])
+    too_fast = dataclasses.replace(batch, cause="learning-rate-too-high")
+    before = dataclasses.replace(climb, first_step=49)
+    for parts in ([too_fast, climb], [batch, before], [dataclasses.replace(batch, level="watch"), climb]):
+        (found,) = compose(parts)
+        assert (found.symptom, found.cause) == (curve, "learning-rate-too-high")
 
 
 def test_weights_that_grew_for_long_are_the_root_of_a_loss_that_ends_in_infinity() -> None:

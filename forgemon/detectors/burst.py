@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from forgemon.chunk import Rows
 from forgemon.detectors.blocks import ROWS, Block
 from forgemon.detectors.departure import LEARNED, WORSE, Departure
+from forgemon.detectors.rates import rose
 
-SHORTEST = 8
-"""Rows in a row: a single batch makes one, and what its update did to the weights seldom lasts longer."""
+SHORTEST, AFTER_A_RISE = 8, 3
+"""Rows in a row: a single batch makes one, and what its update did to the weights seldom lasts longer; where the learning rate has
+just risen, a batch need not be thought of."""
 MOST_BURSTS = 16
 
 
@@ -25,6 +28,8 @@ class Bursts:
         self._now: Departure | None = None
         self._rows = 0
         "Of the stretch that goes on."
+        self._shortest = SHORTEST
+        "That it must have."
         self._before: Rows | None = None
         "The newest ROWS rows outside of a stretch."
 
@@ -40,7 +45,7 @@ class Bursts:
             self._end()
         lows_before = np.cumsum(~high)
         # Of the short ones only those that may go on before or after these rows: a loop that diverges crosses the limit all the time.
-        long = (stretches[:, 1] - stretches[:, 0] >= SHORTEST) | (stretches[:, 0] == 0) | (stretches[:, 1] == len(rows))
+        long = (stretches[:, 1] - stretches[:, 0] >= AFTER_A_RISE) | (stretches[:, 0] == 0) | (stretches[:, 1] == len(rows))
         for start, stop in stretches[long].tolist():
             self._go_on(rows[start:stop], low[: lows_before[start]])
             if stop < len(rows):
@@ -63,7 +68,10 @@ class Bursts:
     def _go_on(self, rows: Rows, low: Rows) -> None:
         """High `rows`; `low`: those before them that are not kept yet."""
         if self._now is None:
-            self._now = Departure(int(rows["step"][0]), _level(self._level_rows(low)), -math.inf)
+            level = self._level_rows(low)
+            self._now = Departure(int(rows["step"][0]), _level(level), -math.inf)
+            rates = np.concatenate([level["learning_rate"], rows["learning_rate"][:1]])
+            self._shortest = AFTER_A_RISE if rose(rates) else SHORTEST
         self._rows += len(rows)
         self._now.peak = max(self._now.peak, float(rows["loss"].max()))
         self._now.last_step = int(rows["step"][-1])
@@ -76,7 +84,10 @@ class Bursts:
     def _counted(self) -> list[Departure]:
         """The stretch that goes on, where it is long enough and the loop knew something before."""
         now = self._now
-        return [now] if now is not None and self._rows >= SHORTEST and now.best.loss * LEARNED <= self.untrained else []
+        if now is None or self._rows < self._shortest or now.best.loss * LEARNED > self.untrained:
+            return []
+        # A short one must have been thrown there: large updates after its first row may be what a single batch did.
+        return [now] if self._rows >= SHORTEST else [replace(now, thrown=True)]
 
     @property
     def found(self) -> list[Departure]:

@@ -66,6 +66,8 @@ class Departure:
     swings: int = 0
     "Blocks whose own spread is far above that of the best one, zig-zagging and not climbing smoothly."
     line: Line | None = None
+    thrown: bool = False
+    "Whether the update that drove it away must be one before it."
 
 
 def far_above(block: Block, level: Block, initial: float, blocks: int) -> bool:

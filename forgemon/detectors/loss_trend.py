@@ -107,7 +107,7 @@ class LossTrend:
     def _too_large(self, departure: Departure) -> Sample | None:
         """The update that drove the loss away, or one on its way: the second line that does not rest on the curve."""
         first = max(departure.first_step - NEAR, departure.best.last_step)
-        return self._updates.too_large(first, departure.last_step)
+        return self._updates.too_large(first, departure.first_step - 1 if departure.thrown else departure.last_step)
 
     def _fault(self, found: Departure, stands: bool, large: Sample | None) -> Candidate:
         best = found.best

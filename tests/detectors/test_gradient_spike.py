@@ -91,8 +91,9 @@ def test_norms_that_have_fallen_are_no_tail() -> None:
     norm[310] = 60 * usual
     (found,) = judged(loss, norm)
     assert (found.first_step, found.cause) == (311, "bad-batch")
-    norm[310] = 3 * float(norm[110:310].max())  # not five times the highest of the window
-    assert judged(loss, norm) == []
+    for too_low in (1.9 * float(norm[110:310].max()), 9 * float(norm[260:310].max())):
+        norm[310] = too_low  # twice the highest of the window, and ten times that of the rows just before, are asked for
+        assert judged(loss, norm) == []
 
 
 def test_steps_that_were_too_large_already_are_the_cause() -> None:
