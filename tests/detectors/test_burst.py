@@ -19,7 +19,9 @@ def run(burst: Values, ratio: float = 1.2, start: int = 160, rate_rises_at: int 
     loss = (0.05 + 0.45 * np.exp(-np.arange(400) / 30)) * noise
     loss[start : start + len(burst)] = burst
     ratios = [*CALM, ratio, 0.02]
-    updates = update_rows([*range(20, 140, 20), sampled_at or start, start + 20], [[1.0]] * 8, [[each] for each in ratios], ["a.weight"])
+    updates = update_rows(
+        [*range(20, 140, 20), sampled_at or start, start + 20], [[1.0]] * 8, [[each] for each in ratios], ["a.weight"]
+    )
     rates = np.where(np.arange(400) < rate_rises_at, 0.01, 1.0)
     return chunk(step_rows(loss, learning_rate=rates, gradient_norm=0.5), updates=[updates])
 
@@ -54,7 +56,12 @@ def test_one_of_the_two_alone_is_nothing(burst: list[float], ratio: float) -> No
 
 def test_three_rows_are_enough_after_a_rate_that_rose_and_a_large_update_before_them() -> None:
     (found,) = candidates_of_any_split(LossTrend, run([6.0] * 3, rate_rises_at=159))
-    assert (found.symptom, found.cause, found.first_step, found.last_step) == ("loss-climbs", "learning-rate-too-high", 161, 163)
+    assert (found.symptom, found.cause, found.first_step, found.last_step) == (
+        "loss-climbs",
+        "learning-rate-too-high",
+        161,
+        163,
+    )
     assert candidates_of_any_split(LossTrend, run([6.0] * 2, rate_rises_at=159)) == []
     # A batch that makes such a loss makes a large update too, only later.
     assert candidates_of_any_split(LossTrend, run([6.0] * 5, rate_rises_at=159, sampled_at=161)) == []
