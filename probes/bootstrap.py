@@ -19,7 +19,7 @@ ORDER = (
     "record table "
     "where schedule writer observe dynamo torch_modes guard pending moment transfer graph_marks losses evaluations unnamed passes "
     "discover gradients reuse checkpoints asleep attention frames counters "
-    "looks run_info loader_identity training_data window loop rows known parameters validation probe facts "
+    "looks run_info loader_identity training_data undecided window loop rows known parameters validation probe facts "
     "directions scalars series kept logged "
     "updates loss_lines "
     "loader_description modes eval_mode train_mode eval_grad "

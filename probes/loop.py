@@ -21,7 +21,6 @@ from .evaluations import (
     data_of,
     first_size,
     output_of,
-    reached,
     same_data,
 )
 from .losses import loss_of_root, note_loss, note_scaled, plain_tensor
@@ -29,10 +28,9 @@ from .passes import Listener as PassListener
 from .passes import Passes
 from .training_data import TrainingData
 from .transfer import Transfer
+from .undecided import Undecided
 from .where import Line
-from .window import NAN, Window, plus
-
-MOST_PENDING = 10_000
+from .window import NAN, Window
 
 
 class Listener(PassListener, Protocol):
@@ -64,7 +62,7 @@ class Loop:
         "The loader that gave the newest batch."
         self._read: tuple[Data | None, int | None] = (None, None)
         "What the newest forward read, and the loader it came from."
-        self._pending: list[Batch] = []
+        self._undecided = Undecided()
         self._passes = Passes(listener, transfer)
         self._blind = False
         "Whether an evaluation may have begun before we looked: nothing is said of it."
@@ -182,7 +180,7 @@ class Loop:
         batch.ended = self._clock()
         if batch.samples != batch.samples:
             batch.samples = first_size(values[0])
-        if not graph or self._pending:
+        if not graph or self._undecided:
             batch.where = self._listener.user_line()
             if not self._passes.goes_on(batch):
                 batch.epoch = self._listener.epoch()  # looked for among the variables of the program's frames
@@ -232,7 +230,7 @@ class Loop:
     def awoke(self) -> None:
         """What was open when we fell asleep is over."""
         self._batch = self._ahead = None
-        self._pending = []
+        self._undecided.take()
         self._passes.forget()
         self._fetch_began = 0.0
         self._is_fetching = False
@@ -261,8 +259,7 @@ class Loop:
     def flush_evaluations(self) -> None:
         """The training is over: what still waits for a backward() will never get one."""
         self._turn_over()
-        pending, self._pending = self._pending, []
-        for batch in pending:
+        for batch in self._undecided.take():
             self._evaluate(batch)
         self.end_evaluation()
 
@@ -271,14 +268,8 @@ class Loop:
         if self._batch is not None and self._batch.is_over:
             self._turn_over()
         batch, self._batch = self._batch, None
-        pending, self._pending = self._pending, []
-        parts = reached(root, pending) if pending else []
-        last = batch if batch is not None else (pending[-1] if pending else None)
-        for earlier in pending:
-            if earlier in parts or (last is not None and earlier.kind == last.kind):
-                self._train(earlier)
-            else:
-                self._evaluate(earlier)
+        for earlier, trains in self._undecided.decided(root, batch):
+            (self._train if trains else self._evaluate)(earlier)
         if batch is not None:
             wasted = batch.without_wasted()
             if wasted is not None:
@@ -286,15 +277,7 @@ class Loop:
             self._train(batch)
 
     def _train(self, batch: Batch) -> None:
-        window = self.window
-        window.data_s = plus(window.data_s, batch.fetch_s)
-        window.forward_s = plus(window.forward_s, batch.forward_s)
-        was_fetched = batch.fetch_s == batch.fetch_s
-        if was_fetched or not window.fetched:  # a second forward of what was fetched brings no new samples
-            window.samples = plus(window.samples, batch.samples)
-        window.fetched = window.fetched or was_fetched
-        if batch.training is not None:
-            window.training = batch.training
+        self.window.trained_on(batch)
         self.training_data.trained(batch.loader)
 
     def _evaluate(self, batch: Batch) -> None:
@@ -310,7 +293,6 @@ class Loop:
             return
         if not (batch.is_over or batch.may_be_evaluation):
             batch.grad_enabled = batch.grad_enabled or not batch.losses
-            if len(self._pending) < MOST_PENDING:
-                self._pending.append(batch)
+            self._undecided.add(batch)
         elif not batch.again:
             self._evaluate(batch)

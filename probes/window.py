@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from .evaluations import Batch
     from .losses import Loss
 
 NAN = float("nan")
@@ -44,6 +45,17 @@ class Window:
         self.training: bool | None = None
         self.complete = True
         "Whether every call since the last step was seen."
+
+    def trained_on(self, batch: Batch) -> None:
+        """Add what is known of a batch that trains."""
+        self.data_s = plus(self.data_s, batch.fetch_s)
+        self.forward_s = plus(self.forward_s, batch.forward_s)
+        was_fetched = batch.fetch_s == batch.fetch_s
+        if was_fetched or not self.fetched:  # a second forward of what was fetched brings no new samples
+            self.samples = plus(self.samples, batch.samples)
+        self.fetched = self.fetched or was_fetched
+        if batch.training is not None:
+            self.training = batch.training
 
     def take(self, inner: Window) -> None:
         """Add what happened inside step(). Several evaluations of one batch (LBFGS) count once, with the loss of the first."""
