@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.probes.watched import events, line_of, read, run_script
-
-COMMON = """
-import copy, sys, torch
-import torch.nn.functional as F
-torch.manual_seed(0)
-x, y = torch.randn(64, 8), torch.randint(0, 3, (64,))
-class Odd(torch.nn.Module):
-    def forward(self, *, values):
-        return values / (values - values)
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second, self.third = torch.nn.Linear(8, 16), torch.nn.Linear(16, 16), torch.nn.Linear(16, 3)
-        self.odd = Odd()
-    def forward(self, inputs, strange=None):
-        hidden = self.second(self.first(inputs).relu())
-        if strange is not None:
-            hidden = strange(self, hidden)
-        return self.third(hidden)
-model = Net()
-optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-"""
+from tests.probes.nonfinite_events import COMMON, entry, found, stages
+from tests.probes.watched import line_of, run_script
 
 LATER = """
 # Numbers come a step later, as from a GPU.
@@ -41,19 +18,6 @@ def submit(self, scalars, deliver, rare=False):
 transfer.Transfer.submit = submit
 inputs.at_once = sys.modules["_forgemon_probes.nonfinite"].at_once = lambda tensor: False
 """
-
-
-def found(folder: Path) -> list[dict[str, Any]]:
-    return events(read(folder), "nonfinite")
-
-
-def stages(event: dict[str, Any]) -> list[tuple[str, bool]]:
-    return [(entry["stage"], entry["finite"]) for entry in event["order"]]
-
-
-def entry(event: dict[str, Any], stage: str, finite: bool = False) -> dict[str, Any]:
-    entries: list[dict[str, Any]] = event["order"]
-    return next(e for e in entries if e["stage"] == stage and e["finite"] is finite)
 
 
 BATCHES = (
@@ -223,80 +187,3 @@ def test_nothing_is_said_where_a_scaler_skips_or_a_norm_overflows(tmp_path: Path
     run_script(SCALED + MEANT, tmp_path)
     (event,) = found(tmp_path)  # of its last step alone
     assert event["first"]["stage"] == "loss" and event["last_finite_step"] == event["first_seen_step"] - 2
-
-
-CLOSURE = (
-    COMMON
-    + """
-kept = copy.deepcopy(model.state_dict())
-def closure():
-    optimizer.zero_grad()
-    loss = F.cross_entropy(model(x), y) * (float("nan") if step % 3 == 2 else 1)
-    loss.backward()
-    return loss
-for step in range(60):
-    optimizer.step(closure)
-    if step % 3 == 2:
-        model.load_state_dict(kept)
-"""
-)
-
-
-def test_a_closure_that_goes_backward_inside_the_step_is_looked_into_a_few_times_in_a_run(tmp_path: Path) -> None:
-    run_script(CLOSURE, tmp_path)
-    told = found(tmp_path)
-    assert [event["first_seen_step"] for event in told] == [3, 6, 9, 12, 15, 18, 21, 24]
-    assert (told[0]["last_finite_step"], told[0]["first"]["stage"]) == (2, "loss")
-    assert entry(told[0], "weight")["after_step"] is True
-
-
-RARELY = (
-    COMMON
-    + """
-for step in range(2000):
-    optimizer.zero_grad()
-    (F.cross_entropy(model(x), y) * (float("nan") if step > 500 else 1)).backward()
-    optimizer.step()
-"""
-)
-
-
-def test_between_observed_steps_it_begins_with_the_first_row_that_shows_it(tmp_path: Path) -> None:
-    run_script(RARELY, tmp_path, budget=0.02)
-    rows = read(tmp_path).steps
-    bad = ~np.isfinite(rows["loss"])
-    assert 0 < bad.sum() < 1400
-    (event,) = found(tmp_path)
-    assert event["first_seen_step"] == rows["step"][bad][0] and event["last_finite_step"] == rows["step"][~bad][-1]
-    assert event["looked_at_step"] == rows["step"][bad & (rows["gradients"] == 6)][0]
-    if event["looked_at_step"] > event["first_seen_step"]:
-        assert event["first"] is None and entry(event, "weight")["after_step"] is True
-    elif event["first_seen_step"] > 501:
-        assert event["first"]["stage"] == "weight"
-
-
-FIRST = (
-    COMMON
-    + """
-from torch.utils.data import DataLoader, TensorDataset
-x[11] = float("nan")
-values = torch.randn(64, 3)
-def train():
-    for inputs, targets in DataLoader(TensorDataset(x, values), batch_size=64):
-        optimizer.zero_grad()
-        F.mse_loss(model(inputs), targets).backward()
-        optimizer.step()
-train()
-"""
-)
-
-
-@pytest.mark.parametrize(("before", "name"), [("", "inputs"), ("torch.compile(print)\n", "batch[0]")])
-def test_the_very_first_batch_is_seen_by_the_forward_or_as_the_loader_gave_it(tmp_path: Path, before: str, name: str) -> None:
-    """Once something is compiled, the first forward is not seen."""
-    run_script(FIRST.replace("optimizer = ", before + "optimizer = "), tmp_path)
-    event = found(tmp_path)[0]
-    assert event["first_seen_step"] == 1 and event["first"]["stage"] == "input"
-    assert event["order"][0] | {"dtype": ""} == {
-        "stage": "input", "name": name, "finite": False, "dtype": "", "sample": 11, "batch": 1, "micro_batch": 0,
-    }  # fmt: skip
