@@ -46,7 +46,8 @@ highest of the window, that one is no tail: then the distance is that from the m
 the highest and NEAR_HIGHER times that of the newest NEAR rows are asked for as well."""
 HIGHER, NEAR_HIGHER = 2.0, 10.0
 ALONE = 0.5
-"""Share of the log distance that the norms after it must have come back: a level that changed for good is no spike."""
+"""Share of the log distance that the norms after it must have come back, all of them or the FEWEST_AFTER just after it: a level that
+changed for good is no spike, but weights that a spoilt batch has thrown may make gradients that grow again."""
 SAME_NORM = 0.6
 SAME_LOSS = 1.3
 """Times. The next batch has about the same gradient and loss: it is no single batch, the data have changed. After spoilt batches that
@@ -190,7 +191,8 @@ def _judge(rows: Rows, logs: Floats, place: int, middle: float, spread: float) -
     """None where it did not stand alone, or nothing says so yet."""
     after, before = rows[place + 1 : place + 1 + AFTER], rows[max(0, place - JUST_BEFORE) : place]
     later = logs[place + 1 : place + 1 + AFTER]
-    if len(after) < FEWEST_AFTER or float(np.median(later)) > logs[place] - ALONE * (logs[place] - middle):
+    came_back = logs[place] - ALONE * (logs[place] - middle)
+    if len(after) < FEWEST_AFTER or min(np.median(later), np.median(later[:FEWEST_AFTER])) > came_back:
         return None
     sizes = before["batch_size"][np.isfinite(before["batch_size"])]
     if len(sizes) and rows["batch_size"][place] < WHOLE_BATCH * np.median(sizes):

@@ -21,7 +21,7 @@ from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.dead_gradients import DeadGradients
 from forgemon.detectors.facts import Facts
 from forgemon.detectors.gradient_depth import GradientDepth
-from forgemon.detectors.loss_levels import LossLevels, fell
+from forgemon.detectors.loss_levels import MOVED, LossLevels, fell
 from forgemon.detectors.update_history import Sample, UpdateHistory
 from forgemon.findings import Level
 
@@ -37,6 +37,9 @@ LOW = 1e-4
 """Between the two a rate is low, but weights move by some percent in LOW_STEPS."""
 LOW_STEPS = 400
 SAMPLES = 3
+STOOD_STILL = 1e-3
+"""Share by which all steps together changed the weights at most: where the loss is back at its first level after them, it had fallen
+by chance."""
 LEARNED = 0.95
 """Two blocks below this share of the first level, by more than their noise: the loss had left it before the gradients died."""
 EARLY = 50
@@ -162,7 +165,8 @@ class LossStuck:
 
     def _stuck(self, newest: Block, vanishing: bool) -> Candidate | None:
         levels = self._levels
-        until = levels.moved_since if levels.moved_since is not None else newest.last_step + 1
+        end = newest.last_step + 1
+        until = end if levels.moved_since is None or self._fell_by_chance(newest, end) else levels.moved_since
         full = levels.at_full_rate(until)
         steps = full[-1].last_step - full[0].first_step + 1 if full else 0
         overshot = self._updates.largest(levels.first_step, levels.first_step + EARLY)
@@ -187,6 +191,13 @@ class LossStuck:
             refute = "A gradient that is not zero in any of the layers."
             return self._candidate("loss-stuck", VANISHING, "alarm", levels.first_step, text, self._evidence(), refute, until)
         return self._slow(full, steps, until)
+
+    def _fell_by_chance(self, newest: Block, end: int) -> bool:
+        """Whether the loss that seemed to move is back where it began, and the updates could not have moved it."""
+        full = self._levels.at_full_rate(end)
+        if not full or fell(self._levels.blocks[0], newest, MOVED):
+            return False
+        return self._usual(full) * (end - self._levels.first_step) < STOOD_STILL
 
     def _overshot(self, overshot: Sample, newest: Block, back: int | None) -> Candidate:
         """An alarm, even when the loss is back at last: so many steps were lost, and what the jump killed may never come back."""

@@ -44,6 +44,15 @@ def test_a_loss_that_stays_up_after_it_makes_an_alarm() -> None:
     assert (found.level, found.cause) == ("alarm", "bad-batch")
 
 
+def test_gradients_that_grow_again_after_it_are_the_weights_that_it_threw() -> None:
+    loss, norm = quiet()
+    norm[300:340] = [5000.0, *np.geomspace(10, 2000, 39)]
+    (found,) = judged(loss, norm)
+    assert (found.level, found.cause, found.first_step) == ("watch", "bad-batch", 301)
+    norm[301:340] = 2000  # another level, from one row to the next
+    assert judged(loss, norm) == []
+
+
 @pytest.mark.parametrize(("next_norm", "next_loss", "alarm"), [(450.0, 3.2, False), (100.0, 3.2, True), (450.0, 9.0, True)])
 def test_a_batch_like_the_next_one_is_no_single_batch(next_norm: float, next_loss: float, alarm: bool) -> None:
     loss, norm = quiet()

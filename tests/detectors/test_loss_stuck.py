@@ -100,6 +100,16 @@ def test_a_loss_that_moves_in_the_end_was_stuck_until_then() -> None:
     assert 300 < found.last_step < 400
 
 
+def test_a_fall_by_chance_while_the_updates_move_nothing_does_not_hide_it() -> None:
+    loss = flat(400)
+    loss[50:100] *= 0.9
+    found = judged(run(loss, 1e-7))
+    assert found is not None and (found.cause, found.level, found.last_step) == ("learning-rate-too-low", "alarm", 400)
+    assert judged(run(loss, 5e-6)) is None  # two per mille: what fine-tuning does with a model that is good already
+    loss[100:] *= 0.9  # it stays there
+    assert judged(run(loss, 1e-7)) is None
+
+
 def test_silent_for_what_learns_slowly_with_small_updates() -> None:
     assert judged(run(flat(400) * np.linspace(1, 0.8, 400), 5e-5)) is None
 
