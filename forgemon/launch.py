@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -20,6 +21,8 @@ from forgemon.places import new_run_directory
 PROBES = Path(__file__).resolve().parent.parent / "probes"
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 "Exit codes of a shell."
+LAUNCHERS = ("python", "torchrun", "accelerate", "deepspeed")
+"What takes -m and a module to run in place of a script, by how the names of their programs begin."
 
 
 def find_program(name: str, verb: str = "forgemon run") -> str:
@@ -37,9 +40,16 @@ def find_program(name: str, verb: str = "forgemon run") -> str:
 
 
 def script_of(command: Sequence[str]) -> str:
-    """What a person would call the run: the first argument that is a Python file, else the command."""
+    """What a person would call the run: the first argument that is a Python file, else `-m module`, else the command."""
     scripts = (word for word in command if word.endswith(".py") and (" " not in word or os.path.isfile(word)))
-    return next(scripts, command[0])
+    return next(scripts, _module_of(command) or command[0])
+
+
+def _module_of(command: Sequence[str]) -> str:
+    """The last `-m module` of Python or of a launcher that takes it as Python does; empty where there is none."""
+    first = next((place for place, word in enumerate(command) if os.path.basename(word).startswith(LAUNCHERS)), len(command))
+    modules = [f"-m {name}" for flag, name in itertools.pairwise(command[first:]) if flag == "-m"]
+    return modules[-1] if modules else ""
 
 
 def new_run(command: Sequence[str], parent: Path | None) -> Path:

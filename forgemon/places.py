@@ -26,12 +26,13 @@ def runs_directory() -> Path:
 
 
 def new_run_directory(script: str, pid: int, parent: Path | None = None) -> Path:
-    """Make the directory of a new run of `script` in process `pid`, in `parent` or else in `runs_directory()`.
+    """Make the directory of a new run of `script`, or of `-m module`, in process `pid`, in `parent` or else in `runs_directory()`.
 
     Only the user may look into it. UserError where it cannot be made.
     """
     folder = runs_directory() if parent is None else parent
-    stem = re.sub(r"[^\w.-]+", "_", Path(script).stem).strip("._-")[:80] or "run"
+    program = script[3:] if script.startswith("-m ") else Path(script).stem
+    stem = re.sub(r"[^\w.-]+", "_", program).strip("._-")[:80] or "run"
     name = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{pid}"
     try:
         # Path.mkdir(parents=True) gives missing parents the default mode, so each gets its own call.

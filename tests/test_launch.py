@@ -152,6 +152,12 @@ def test_the_name_of_a_run() -> None:
     assert script_of(["python", "-u", "src/train.py", "other.py"]) == "src/train.py"
     assert script_of(["torchrun", "--nproc-per-node", "2", "ddp.py"]) == "ddp.py"
     assert script_of(["bash", "-c", "python train.py"]) == "bash"
+    assert script_of(["uv", "run", "/usr/bin/python3.12", "-u", "-m", "vision.train", "--epochs", "3"]) == "-m vision.train"
+    assert (
+        script_of(["python", "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "vision.train"]) == "-m vision.train"
+    )
+    assert script_of(["pytest", "-m", "slow"]) == "pytest"
+    assert script_of(["python", "-m"]) == "python"
 
 
 @pytest.fixture

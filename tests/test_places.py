@@ -42,6 +42,10 @@ def test_a_new_run_is_named_after_script_and_process_and_is_private(runs: Path) 
     assert RunReader(run).read().empty
 
 
+def test_a_module_is_named_in_full(runs: Path) -> None:
+    assert new_run_directory("-m vision.train", 7).name.startswith("vision.train-")
+
+
 def test_a_name_that_is_taken_gets_a_suffix(runs: Path) -> None:
     made = {new_run_directory("train.py", 7) for _ in range(20)}
 

@@ -40,7 +40,7 @@ MORE_TWISTS: Twists = {
     ),
 }
 """Of the halves in MORE_IN: the settings of the family were all but used."""
-MORE_IN = ("second practice", "eighth", "ninth", "tenth", "eleventh")
+MORE_IN = ("second practice", "eighth", "ninth", "tenth", "eleventh", "twelfth")
 
 
 LOOKED_AT = (
@@ -55,9 +55,10 @@ LOOKED_AT = (
     "eighth",
     "ninth",
     "tenth",
+    "eleventh",
 )
 """The halves that were frozen ones before, and two that were drawn for tuning alone; thresholds may be chosen on them."""
-FROZEN = "eleventh"
+FROZEN = "twelfth"
 """Which one is in use. Once runs of a frozen half were looked at, its settings are for tuning too, and another one is drawn."""
 MOST_DRAWS = 20_000
 HALVES = ("tuning", *LOOKED_AT, "frozen")
