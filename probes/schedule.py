@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 FIRST_STEPS = 32
 """Steps observed in full at first: a person who attaches wants to see numbers, and a fault shows early. Beyond the budget."""
+FIRST_ROUSED = 8
+"""Rare calls (a validation pass, a checkpoint) after which a burst comes at once, on credit: what a pass leaves behind, such as a model
+in evaluation mode, shows in the first step after it."""
 LONGEST_SLEEP = 1000
 BURST = 2
 """Neighbouring steps observed together: whether a step reuses gradients shows only beside the step before it."""
@@ -39,6 +42,7 @@ class Schedule:
     def __init__(self, budget: float) -> None:
         self.budget = budget
         self._observed = 0
+        self._roused = 0
         self._in_burst = 0
         self._since_observed = 0
         self._income_s = 0.0
@@ -73,6 +77,10 @@ class Schedule:
     def after_roused(self, elapsed_s: float, steps: int, spent_s: float) -> Plan:
         """A step ended in the middle of which a rare call had woken the probes: nobody planned its cost."""
         self._earn(elapsed_s, steps, spent_s, unplanned_s=spent_s)
+        self._roused += 1
+        if self._roused <= FIRST_ROUSED:
+            self._in_burst = 0
+            return OBSERVE
         return self._plan()
 
     def _earn(self, elapsed_s: float, steps: int, spent_s: float, unplanned_s: float = 0.0, forgiven: bool = False) -> None:

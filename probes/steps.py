@@ -12,6 +12,7 @@ import torch
 from . import discover
 from .asleep import MOST_OTHERS, Asleep, Mark, counting
 from .dynamo import skip
+from .expected import ExpectedPass
 from .gradients import gradient_norms
 from .guard import ASLEEP, AWAKE, LOSS
 from .known import Known, Observation
@@ -36,8 +37,9 @@ class Steps:
         self.schedule = Schedule(float(session.config.get("budget", 0.01)))
         self.slept = Asleep()
         "The steps between observed ones."
+        self._expected = ExpectedPass()
         self.parameters = Parameters(session)
-        self.validation = Validation(session)
+        self.validation = Validation(session, self._expected)
         self._rows = StepRows(session, self.parameters, self.validation)
         self._optimizers = session.optimizers
         self._main: Known | None = None
@@ -216,6 +218,7 @@ class Steps:
             plan = after(now.time - before.time, now.steps - before.steps, now.spent_s - before.spent_s)
         else:
             plan = OBSERVE
+        plan = self._expected.awake_for(plan, self._step)
         if plan.asleep and self._main is not None:
             self.slept.begin(plan, self._main)
             self._session.attention.sleep()

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from .counters import epoch_of_loop
 from .evaluations import EvaluationPass
+from .expected import ExpectedPass
 from .where import Line
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ MOST_PASSES = 16
 class Validation:
     """The results of one session's validation passes."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, expected: ExpectedPass) -> None:
         self._session = session
+        self._expected = expected
         self.standing: dict[str, Any] = {"metric": None, "value": None, "evaluation_step": None}
         "The newest result, for the checkpoints saved after it."
         self._train_sum, self._train_count = 0.0, 0
@@ -49,6 +51,7 @@ class Validation:
         if on_training_data:
             metric += " (training data)"
         else:
+            self._expected.came(finished.step)
             self._passes_since_step += 1
             if self._passes_since_step > 1:
                 metric += f" #{min(self._passes_since_step, MOST_PASSES)}"
@@ -63,6 +66,7 @@ class Validation:
         passes = self._session.loop.named(metric, value, step)
         seen = passes[0] if passes else None
         step = step if seen is None else seen.step
+        (self._expected.missed if seen is None else self._expected.came)(step)
         self._emit(metric, value, seen, step, epoch, where or (seen.where if seen is not None else None))
         self._stands(metric, value, step)
         for finished in passes:
