@@ -35,11 +35,14 @@ class Configuration:
         """Another process looks it up by its name: a fault is functions, which do not travel."""
         return configuration_named, (self.name,)
 
-    def source(self, seed: int) -> str:
+    def script(self) -> Script:
         script = healthy_script(self.setting)
         if self.fault is not None:
             self.fault.apply(script)
-        return script.text(seed)
+        return script
+
+    def source(self, seed: int) -> str:
+        return self.script().text(seed)
 
     def source_before(self, seed: int) -> str | None:
         """A run that must come first, to leave the weights that this one starts from."""

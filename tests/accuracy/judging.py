@@ -118,13 +118,13 @@ def judge(done: Done) -> Judged:
 
 
 def _of_fault(done: Done, fault: Fault, log: Chunk, findings: tuple[Finding, ...], told: dict[str, First]) -> dict[str, Any]:
-    level = fault.level(done.configuration.setting)
-    right = [f for f in findings if f.symptom in fault.symptoms and LEVEL_ORDER[f.level] <= LEVEL_ORDER[level]]
+    setting = done.configuration.setting
+    right = [finding for finding in findings if fault.is_shown_by(finding, setting)]
     right.sort(key=lambda f: (f.cause not in fault.causes, LEVEL_ORDER[f.level]))
     visible = visible_step(fault.visible, log)
     allowed = fault.symptoms | fault.beside
     result: dict[str, Any] = {
-        "level": level,
+        "level": fault.level(setting),
         "visible": visible,
         "detector": bool(fault.symptoms & DETECTED),
         "others": sorted({f.symptom for f in findings if f.level == "alarm"} - allowed - {"ended"}),
@@ -132,11 +132,7 @@ def _of_fault(done: Done, fault: Fault, log: Chunk, findings: tuple[Finding, ...
     if not right:
         return result
     best = right[0]
-    steps = [
-        first.step
-        for first in told.values()
-        if first.finding.symptom in fault.symptoms and LEVEL_ORDER[first.finding.level] <= LEVEL_ORDER[level]
-    ]
+    steps = [first.step for first in told.values() if fault.is_shown_by(first.finding, setting)]
     marked = _marked_lines(done.folder)
     return result | {
         "found": best.symptom,

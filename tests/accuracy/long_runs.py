@@ -15,13 +15,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from forgemon.diagnosis import LEVEL_ORDER
 from forgemon.findings import Finding
 from tests.accuracy.configurations import Configuration, all_configurations
-from tests.accuracy.families import healthy_script
-from tests.accuracy.faults import FAULTS, Fault
+from tests.accuracy.faults import FAULTS
 from tests.accuracy.judging import read_log
 from tests.accuracy.running import Done, run_all
+from tests.accuracy.script import Script
 from tests.accuracy.setting import STEPS, Setting
 from tests.accuracy.streamed import first_reports
 
@@ -40,13 +39,10 @@ class LongConfiguration(Configuration):
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self.setting, self.half, "" if self.fault is None else self.fault.name, self.seeds, self.times)
 
-    def source(self, seed: int) -> str:
-        script = healthy_script(self.setting)
-        if self.fault is not None:
-            self.fault.apply(script)
-        steps = self.times * STEPS
+    def script(self) -> Script:
+        script, steps = super().script(), self.times * STEPS
         script.settings |= {"STEPS": str(steps), "EVERY": str(max(1, steps // PASSES))}
-        return script.text(seed)
+        return script
 
 
 def _again(setting: Setting, half: str, fault: str, seeds: tuple[int, ...], times: int) -> LongConfiguration:
@@ -91,19 +87,14 @@ def _judged(done: Done) -> Outcome:
     if fault is None:
         graver = [first for first in told if first.finding.level != "info"]
         others += [f"{f.finding.level} {f.finding.symptom} at step {f.step}: {f.finding.summary}" for f in graver]
-    right = [first.step for first in told if fault is not None and _is_right(first.finding, fault, done.configuration.setting)]
-    return Outcome(
-        "" if fault is None else f"{fault.section} {fault.name}", min(right, default=None), [f"{name}: {o}" for o in others]
-    )
+    of_fault = [] if fault is None else [f for f in told if fault.is_shown_by(f.finding, done.configuration.setting)]
+    right = [first.step for first in of_fault if fault is not None and first.finding.cause in fault.causes]
+    kind = "" if fault is None else f"{fault.section} {fault.name}"
+    return Outcome(kind, min(right, default=None), [f"{name}: {other}" for other in others])
 
 
 def _name(finding: Finding) -> str:
     return f"{finding.symptom} {finding.cause} {finding.level}"
-
-
-def _is_right(finding: Finding, fault: Fault, setting: Setting) -> bool:
-    enough = LEVEL_ORDER[finding.level] <= LEVEL_ORDER[fault.level(setting)]
-    return enough and finding.symptom in fault.symptoms and finding.cause in fault.causes
 
 
 def _by_fault(outcomes: list[Outcome]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from forgemon.findings import Level
+from forgemon.diagnosis import LEVEL_ORDER
+from forgemon.findings import Finding, Level
 from tests.accuracy.script import Script
 from tests.accuracy.setting import Setting
 
@@ -31,6 +32,10 @@ class Fault:
     "The level that the table promises, at least."
     beside: frozenset[str] = frozenset()
     "Symptoms that are right too in such a run."
+
+    def is_shown_by(self, finding: Finding, setting: Setting) -> bool:
+        """Whether `finding` names one of its symptoms, at its level or above."""
+        return finding.symptom in self.symptoms and LEVEL_ORDER[finding.level] <= LEVEL_ORDER[self.level(setting)]
 
 
 def structural(
