@@ -79,7 +79,7 @@ def wrap(text: str, width: int, lines: int | None = None) -> list[str]:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """`value` with `digits` significant digits; `–` for missing, the word for inf."""
+    """`value` with `digits` significant digits, fewer where zeros lead; `–` for missing, the word for inf."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -87,7 +87,7 @@ def number(value: float | None, digits: int = 4) -> str:
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
-    if exponent >= 6 or exponent < -4:
+    if exponent >= 6 or exponent < 1 - max(digits, 3):  # where no more than one digit would be left behind the zeros
         mantissa, _, power = f"{value:.{max(digits - 2, 0)}e}".partition("e")
         return f"{mantissa}e{int(power)}"
     return f"{value:.{max(digits - 1 - max(exponent, 0), 0)}f}" if exponent >= 0 else f"{value:.{digits}f}"

@@ -68,10 +68,17 @@ def test_wrap_says_when_something_was_left_out() -> None:
         (math.inf, "inf"),
         (-math.inf, "-inf"),
         (None, "–"),
+        (0.00123, "0.0012"),
+        (0.000234, "2.34e-4"),
     ],
 )
 def test_numbers(value: float | None, shown: str) -> None:
     assert text.number(value) == shown
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.0456, "0.046"), (0.0019, "1.9e-3"), (0.0004, "4.0e-4"), (1.5, "1.50")])
+def test_short_numbers_keep_two_digits(value: float, shown: str) -> None:
+    assert text.number(value, 3) == shown
 
 
 @pytest.mark.parametrize(
