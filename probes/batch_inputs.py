@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .extremes import first_bad, float_tensors, largest_of_each_row
+from .extremes import first_bad, float_tensors, largest, largest_of_each_row
 
 MOST_SEEN = 32
 MOST_SAMPLES = 1024
@@ -74,9 +74,10 @@ class BatchInputs:
             return
         if at_once(tensor):
             self._seen.append(Seen(name, self.batch, micro_batch, tensor.dtype, weakref.ref(tensor), None))
-        elif not _capturing(tensor):
-            rows = tensor if tensor.dim() and tensor.shape[0] <= MOST_SAMPLES else tensor.reshape(1, -1)
-            self._seen.append(Seen(name, self.batch, micro_batch, tensor.dtype, None, largest_of_each_row(rows)))
+            return
+        by_sample = tensor.dim() and tensor.shape[0] <= MOST_SAMPLES
+        rows = largest_of_each_row(tensor) if by_sample else largest([tensor])[0].reshape(1)
+        self._seen.append(Seen(name, self.batch, micro_batch, tensor.dtype, None, rows))
 
     @property
     def seen(self) -> list[Seen]:
@@ -103,7 +104,3 @@ def entries(seen: list[Seen], values: list[float]) -> list[Entry]:
         found.append(one.entry(values[start : start + count]))
         start += count
     return [entry for entry in found if not entry["finite"]][:1] or found[:1]
-
-
-def _capturing(tensor: torch.Tensor) -> bool:
-    return tensor.device.type == "cuda" and torch.cuda.is_current_stream_capturing()

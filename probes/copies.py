@@ -23,11 +23,12 @@ def copy_in_memory(root: torch.nn.Module) -> bool:
     shapes = {tuple(p.shape) for p in live}
     own = {p.data_ptr() for p in [*root.parameters(), *root.buffers()] if _is_plain(p)}
     kind, count = type(root), len(live)
-    for thing in gc.get_objects():
-        found = type(thing)
-        if found is kind:
+    # At once, as the list of all keeps alive every tensor that the loop lets go of meanwhile.
+    things = [one for one in gc.get_objects() if (found := type(one)) is dict or found is OrderedDict or found is kind]
+    for thing in things:
+        if type(thing) is kind:
             values = [] if thing is root else [p for m in torch.nn.Module.modules(thing) for p in m._parameters.values()]
-        elif (found is dict or found is OrderedDict) and len(thing) >= count:
+        elif len(thing) >= count:
             values = list(thing.values())
         else:
             continue

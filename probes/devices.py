@@ -50,7 +50,10 @@ def uses_gpu_otherwise() -> bool:
     """Whether the program has something on a GPU already: then parameters on the CPU are meant (offloading, a small policy)."""
     if not torch.cuda.is_initialized():
         return False
-    return any(torch.cuda.memory_reserved(device) for device in range(torch.cuda.device_count()))
+    try:
+        return any(torch.cuda.memory_reserved(device) for device in range(torch.cuda.device_count()))
+    except RuntimeError:  # an allocator of the program's own, which counts nothing: there is something to allocate
+        return True
 
 
 def gpus_on_machine() -> tuple[int, int]:

@@ -147,6 +147,8 @@ class EvaluationPass:
         self.where = first.where
         self.batches = 0
         self.items = 0
+        self.number = 1
+        "Among the passes between two training steps."
         self.exhausted = False
         "Whether its loader had no more to give."
         self.any_training: bool | None = None
@@ -155,6 +157,8 @@ class EvaluationPass:
         "What a probe wants to remember of it until its end is told, under the probe's own name."
         self._host_sum = 0.0
         self._device_sum: torch.Tensor | None = None
+        self._is_readable = True
+        "Whether its losses can be had without waiting."
 
     def add(self, batch: Batch) -> None:
         batch.of = self
@@ -173,11 +177,13 @@ class EvaluationPass:
                 continue
             self.items += items
             weight = 1 if reduction == "sum" else items
-            if value.device.type == "cpu":
+            if value.is_cpu:
                 self._host_sum += float(value) * weight
-            else:
+            elif value.is_cuda:
                 weighted = value.to(torch.float64) * weight
                 self._device_sum = weighted if self._device_sum is None else self._device_sum + weighted
+            else:
+                self._is_readable = False
 
     @property
     def is_whole(self) -> bool:
@@ -185,12 +191,13 @@ class EvaluationPass:
         return self.loader is None or self.batches > 1 or self.exhausted
 
     def deliver(self, transfer: Transfer, done: Callable[[float], None]) -> None:
-        """`done(mean loss)` as soon as it is on the host."""
+        """`done(mean loss)` as soon as it is on the host; never where that would have to be waited for."""
+        if not self._is_readable:
+            return
         if self._device_sum is None:
             done(self._host_sum / self.items if self.items else float("nan"))
             return
-        if not transfer.submit([self._device_sum], lambda values: done((values[0] + self._host_sum) / self.items), rare=True):
-            done(float("nan"))
+        transfer.submit([self._device_sum], lambda values: done((values[0] + self._host_sum) / self.items), rare=True)
 
 
 def criterion_items(values: tuple[Any, ...]) -> int:

@@ -14,6 +14,9 @@ INFINITY = math.inf
 DEPTH = 3
 MOST_TENSORS = 16
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Of which norms can be taken as they are; float8 cannot."""
+
 
 def largest(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """A 0-dim tensor for each, in their order: that of the local shard, and of the stored values of a sparse one."""
@@ -32,7 +35,7 @@ def largest(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def _norms(values: list[torch.Tensor], dtype: torch.dtype) -> Sequence[torch.Tensor]:
-    if dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if dtype in _FLOATS:
         return torch._foreach_norm(values, INFINITY)
     return [torch.linalg.vector_norm(v if v.is_complex() else v.float(), INFINITY) for v in values]
 
@@ -47,7 +50,7 @@ def largest_of_each_row(tensor: torch.Tensor) -> torch.Tensor:
     """One number for each sample of a batch."""
     value = tensor.detach()
     with torch.no_grad():
-        value = value if value.is_complex() or value.dtype in (torch.float16, torch.float32, torch.float64) else value.float()
+        value = value if value.is_complex() or value.dtype in _FLOATS else value.float()
         if value.dim() < 2:
             return value.abs().reshape(-1)
         rows: torch.Tensor = torch.linalg.vector_norm(value, INFINITY, dim=tuple(range(1, value.dim())))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .capture import asks_for_captures
 from .dynamo import skip
 from .observe import new_observer
 from .torch_modes import apart
@@ -27,7 +28,7 @@ Report = Callable[[str, str], None]
 
 
 class Guard:
-    """Wraps callbacks: silent in forked children, silent when switched off, and timed."""
+    """Wraps callbacks: silent in forked children, while a CUDA graph is captured and when switched off, and timed."""
 
     def __init__(self, report: Report, give_up: Callable[[], None]) -> None:
         """`report()` is called at the first error of each place, `give_up()` when there have been too many in all."""
@@ -51,6 +52,11 @@ class Guard:
         "In a callback: what torch's functions do for us is none of the loop's doing."
         self.when_over: Callable[[], None] | None = None
         "To be called once, when the callback under way is over."
+        self.captures = asks_for_captures()
+        "Whether a CUDA graph is being captured just now; None where there can be none."
+        self.after_capture: Callable[[], object] = lambda: None
+        "Called in the first callback after a capture: all calls within it went unseen."
+        self._was_captured = False
         self._report = report
         self._give_up = give_up
         self._gave_up = False
@@ -75,7 +81,7 @@ class Guard:
                 self.protected(call, *values)  # says which of the two it was
 
         def guarded(*values: Any) -> None:
-            if self.inside or not self.active or not here:
+            if self.inside or not self.active or not here or (self.captures is not None and self._in_a_capture()):
                 return
             began = clock()
             try:
@@ -98,6 +104,16 @@ class Guard:
         guarded._torchdynamo_disable = True  # type: ignore[attr-defined]
         skip([guarded.__code__])
         return guarded
+
+    def _in_a_capture(self) -> bool:
+        if self.captures is not None and self.captures():
+            self._was_captured = True
+            return True
+        if self._was_captured:
+            self._was_captured = False
+            with self.undisturbed():
+                self.protected(self.after_capture)
+        return False
 
     def _in_this_mode(
         self, callback: Callable[..., None], light: Callable[..., None] | None, watched: Watched | None

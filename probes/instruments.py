@@ -40,7 +40,7 @@ class Instruments:
         """Observe `function` at every step, without waking: for calls that are rare by nature."""
         return self._session.attention.always(function, start, end)
 
-    def install(self, observer: Observer) -> None:
+    def install(self) -> None:
         session, loop = self._session, self._session.loop
         guard = session.guard
 
@@ -56,7 +56,7 @@ class Instruments:
         watch(torch.nn.Module.train, self._mode_changed)
         watch(torch.nn.utils.clip_grad_norm_, None, self._clipped)
         watch(torch.nn.utils.clip_grad_value_, None, self._clipped_by_value)
-        always(torch.save, None, self._saved)
+        always(torch.save, lambda values: self.save_begins(values[1]), self._saved)
         always(torch.optim.Optimizer.add_param_group, None, lambda values, result: self._optimizer_is_built())
         always(torch.compile, lambda values: self._compiler_comes())
         watched(GRAD_SCALER.scale, None, self._scaled, light=(None, self._scaled_lightly))
@@ -68,9 +68,9 @@ class Instruments:
                 watched(function, None, returned, light=(None, lightly))
         for probe in session.probes.all:
             guard.protected(probe.install, self)
-        self.watch_late_modules(observer)
+        self.watch_late_modules()
 
-    def watch_late_modules(self, observer: Observer) -> None:
+    def watch_late_modules(self) -> None:
         """Modules that a program imports when it first needs them."""
         count = len(sys.modules)
         self._looks_at_modules += 1
@@ -81,7 +81,7 @@ class Instruments:
         save_file = getattr(sys.modules.get("safetensors.torch"), "save_file", None)
         if save_file is not None and not self._safetensors:
             self._safetensors = True
-            observer.observe(save_file, None, self._session.guard(self._safetensors_saved, always=True))
+            self.always(save_file, lambda values: self.save_begins(values[1]), self._safetensors_saved)
 
     def observe_forward(self, observer: Observer, root: torch.nn.Module) -> None:
         """Observe the forward of a root's class; not where a compiler has read or will read its code."""
@@ -217,6 +217,12 @@ class Instruments:
     def _safetensors_saved(self, values: tuple[Any, ...], _: Any) -> None:
         self.checkpoint("safetensors.torch.save_file", values[1], values[0])
 
+    def save_begins(self, target: object) -> None:
+        """A save to the file `target` begins. It has to wait for what is on a GPU, so that a validation result that is sent for now is
+        here when it has ended."""
+        if checkpoints.path_of(target) is not None:
+            self._session.loop.end_evaluation()
+
     def checkpoint(self, function: str, target: object, saved: object) -> None:
         """`function` wrote `saved` to the file `target`."""
         path = checkpoints.path_of(target)
@@ -225,6 +231,7 @@ class Instruments:
             session.probes.tell("buffered", saved)
             return
         session.loop.end_evaluation()
+        session.transfer.poll()
         session.signals.seen("checkpoints")
         event = {
             "path": path,

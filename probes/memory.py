@@ -35,14 +35,20 @@ class Memory(Probe):
         if not torch.cuda.is_initialized():
             return
         if self._devices is None:
-            self._devices = devices_in_use(torch.cuda.device_count(), torch.cuda.memory_stats_as_nested_dict)
-            if not self._devices:
-                self._devices = None
+            self._devices = self._look() or None
+            if self._devices is None:
                 return
             self.session.writer.declare("memory", memory_columns(self._devices))
             self.session.signals.seen("GPU memory")
         bytes_of = memory_bytes(self._devices, torch.cuda.memory_stats_as_nested_dict)
         self.session.writer.row("memory", [self.session.step_now(), time.time(), *bytes_of])
+
+    def _look(self) -> list[int]:
+        try:
+            return devices_in_use(torch.cuda.device_count(), torch.cuda.memory_stats_as_nested_dict)
+        except RuntimeError:  # an allocator of the program's own, which counts nothing
+            self.rest()
+            return []
 
 
 def devices_in_use(count: int, statistics: Statistics) -> list[int]:

@@ -13,6 +13,8 @@ from .unnamed import UnnamedPasses
 class Listener(Protocol):
     """Who is told of passes."""
 
+    def evaluation_ended(self, finished: EvaluationPass) -> None: ...
+
     def evaluated(self, finished: EvaluationPass, value: float) -> None: ...
 
     def evaluated_as(self, finished: EvaluationPass, metric: str, value: float) -> None: ...
@@ -62,6 +64,7 @@ class Passes:
         if finished is None:
             return
         if finished.metric is not None:
+            self._listener.evaluation_ended(finished)
             finished.deliver(self._transfer, lambda value: self._listener.evaluated(finished, value))
             return
         result = self._unnamed.ended(finished)

@@ -35,12 +35,8 @@ class Row:
         self._numbers = numbers
         # Numbers alone from here on: what waits to be written keeps no tensor of the loop's alive.
         self._reused = reuse.reused / reuse.checked if reuse is not None and reuse.checked else NAN
-        self._scale, self._samples, self._backwards, self._training = (
-            window.loss_scale,
-            window.samples,
-            window.backwards,
-            window.training,
-        )
+        self._samples, self._backwards, self._training = window.samples, window.backwards, window.training
+        self._scale = NAN
         self._data_s, self._forward_s, self._backward_s = window.data_s, window.forward_s, window.backward_s
         self._losses = len(window.losses)
         self._factors = [accumulates if abs(loss.divided_by - accumulates) < 1e-6 else 1 for loss in window.losses]
@@ -56,9 +52,9 @@ class Row:
         if isinstance(clipped, torch.Tensor) and self._clipped:
             self.scalars.append(clipped)
 
-    def take(self, norms: Sequence[float], numbers: Sequence[float]) -> None:
-        """The numbers have arrived. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`."""
-        self._norms, self._numbers_on_device, self.scalars = norms, numbers, []
+    def take(self, norms: Sequence[float], numbers: Sequence[float], scale: float = NAN) -> None:
+        """The numbers have arrived. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`; `scale`: of the loss."""
+        self._norms, self._numbers_on_device, self._scale, self.scalars = norms, numbers, scale, []
         losses = [factor * loss_value(numbers[2 * i], numbers[2 * i + 1]) for i, factor in enumerate(self._factors)]
         self.loss = sum(losses) / self._losses if losses else NAN
 

@@ -29,14 +29,18 @@ class SaveCalls:
 
     def observe(self, instruments: Instruments) -> None:
         """Those of the modules imported by now that are not observed yet."""
-        checkpoint = instruments.checkpoint
+        begins, checkpoint = instruments.save_begins, instruments.checkpoint
         for name in LIGHTNING:
             if (save := self._new(name, "_atomic_save")) is not None:
                 # It goes to a buffer by torch.save, and from there to the file.
-                instruments.always(save, None, lambda values, _: checkpoint("lightning", values[1], values[0]))
+                instruments.always(
+                    save, lambda values: begins(values[1]), lambda values, _: checkpoint("lightning", values[1], values[0])
+                )
         if (state := self._new(TRAINER_STATE, "TrainerState")) is not None:
             instruments.always(
-                state.save_to_json, None, lambda values, _: checkpoint("transformers", values[1], _numbers(values[0]))
+                state.save_to_json,
+                lambda values: begins(values[1]),
+                lambda values, _: checkpoint("transformers", values[1], _numbers(values[0])),
             )
         if (save := self._new(DISTRIBUTED, "save")) is not None:
             self._observe_distributed(instruments, save)
@@ -64,7 +68,7 @@ class SaveCalls:
                 instruments.checkpoint("torch.distributed.checkpoint.save", path, values[0])
 
         target = _target_of(save)
-        instruments.always(save, None, ended)
+        instruments.always(save, lambda values: instruments.save_begins(target(values)), ended)
         async_save = getattr(sys.modules[DISTRIBUTED], "async_save", None)
         if async_save is None:
             return

@@ -26,8 +26,8 @@ class Skips:
 
     def __init__(self) -> None:
         self.in_a_row = 0
-        self.unasked: torch.Tensor | None = None
-        "Skips inside a fused kernel while the probes slept, on the device."
+        self.unasked: list[torch.Tensor] = []
+        "Skips inside a fused kernel while the probes slept, counted on each device."
 
 
 class Scaler(Probe):
@@ -107,14 +107,16 @@ class Scaler(Probe):
         if not found or scaler._scale is None:
             return
         skips = self._skips.setdefault(known, Skips())
-        total = found[0] if skips.unasked is None else found[0] + skips.unasked
-        if total.device.type != "cpu" and self.session.guard.mode != AWAKE:
-            skips.unasked = total
+        before, skips.unasked = skips.unasked, []
+        alike = [one.device for one in before] == [one.device for one in found]
+        # Copies, because GradScaler adds up in its own.
+        totals = [new + old for new, old in zip(found, before, strict=True)] if alike else [one.clone() for one in found]
+        if totals[0].device.type != "cpu" and self.session.guard.mode != AWAKE:
+            skips.unasked = totals
             return
-        skips.unasked = None
         step = self.session.steps.step
         self.session.transfer.submit(
-            [total, scaler._scale], lambda values: self._count(known, values[0], values[1], step), rare=True
+            [*totals, scaler._scale], lambda values: self._count(known, max(values[:-1]), values[-1], step), rare=True
         )
 
     def _skipped(self, known: Known, skipped: float, scale: torch.Tensor | None) -> None:
@@ -142,7 +144,7 @@ def _divided(norms: list[torch.Tensor], scale: torch.Tensor) -> list[torch.Tenso
     divided = list(norms)
     for device in {norm.device for norm in norms}:
         places = [place for place, norm in enumerate(norms) if norm.device == device]
-        inverse = scale.to(device, non_blocking=True).double().reciprocal()
+        inverse = scale.to(device, non_blocking=True).reciprocal()
         for place, norm in zip(places, torch._foreach_mul([norms[p] for p in places], inverse), strict=True):
             divided[place] = norm
     return divided

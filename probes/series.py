@@ -100,6 +100,7 @@ class AllSeries:
 
     def offer_tensor(self, series: Series, value: torch.Tensor, step: int, every: bool) -> None:
         """The same for a scalar on a GPU, which comes some steps later. One that is not written is not kept alive either."""
+        self._session.transfer.poll()  # a validation pass that logs each batch would have them wait for the next training step
         gap, series.step = step - series.step, step
         now = time.time()
         if every or gap > 1 or series.is_validation or not now - PERIOD_S < series.written <= now:

@@ -49,6 +49,7 @@ class Session:
         self.active = False
         self._leaves_because = ""
         self.guard = Guard(self._failed, lambda: self.request_detach("too many errors of its own"))
+        self.guard.after_capture = lambda: self.roused(blind=True)
         self._moment = Moment(self.guard, self._arm_moment, self._disarm_moment)
         period = Period(self, self._moment)
         self.lines = UserLines(os.path.dirname(os.path.abspath(config["probes_dir"] + "/x")), os.path.dirname(torch.__file__))
@@ -122,7 +123,7 @@ class Session:
 
     def _put_in(self) -> None:
         self.active = self.guard.active = True
-        self.instruments.install(self.observer)
+        self.instruments.install()
         self._moment.when_no_step_runs(self._hook_steps)
         self._uncaught.put_in()
         atexit.register(self._exiting)
@@ -187,6 +188,7 @@ class Session:
         with self.guard.undisturbed():
             self._one_after_the_other(
                 self._take_out,
+                self.transfer.poll,
                 *self._last_words("detached", reason=reason),
                 lambda: self.writer.stop(timeout_s=0.0),
                 forget_modules,
@@ -244,6 +246,9 @@ class Session:
         """The mode of the root that holds the stepped parameters; None when no model is known."""
         root = self.steps.main_root()
         return None if root is None else root.training
+
+    def evaluation_ended(self, finished: EvaluationPass) -> None:
+        self.steps.validation.ended(finished)
 
     def evaluated(self, finished: EvaluationPass, value: float) -> None:
         metric = self.steps.validation.evaluated(finished, value)

@@ -54,7 +54,7 @@ class StepRows:
 
         def deliver(values: list[float]) -> None:
             norms = values[: len(now.norms)]
-            row.take(norms, values[len(norms) :])
+            row.take(norms, values[len(norms) :], window.loss_scale)  # which was sent for before, and is here by now
             self._validation.trained(row.loss)
             writer = self._session.writer
             if gradients is not None:

@@ -192,7 +192,7 @@ class Steps:
         if known is self._main:
             self._row = mark
             self.root_is_the_loss = all(loss.is_plain for loss in window.losses)
-            self._session.instruments.watch_late_modules(self._session.observer)
+            self._session.instruments.watch_late_modules()
 
     def _mark(self, end: float) -> Mark:
         steps = self._main.steps if self._main is not None else 0

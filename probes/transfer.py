@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,13 +17,29 @@ Deliver = Callable[[list[float]], None]
 
 WAITING_LIMIT = 256
 """Copies under way; when a GPU is further behind than that, later values are given up rather than waited for."""
+RARE_LIMIT = 4096
+"""The same for rare ones, so that nothing grows without end."""
+SMALLEST_BUFFER = 64
+"""Numbers; one size for all small ones, so that few buffers are pinned."""
+
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+class Part(NamedTuple):
+    """What one GPU sends."""
+
+    done: Any
+    "The event after its copy."
+    buffer: torch.Tensor
+    places: list[int]
+    "Of its numbers among all that are to be delivered."
 
 
 class Transfer:
     """Delivers vectors of scalars to callbacks, in order."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Any, torch.Tensor | None, Deliver, list[float]]] = deque()
+        self._waiting: deque[tuple[list[Part], Deliver, list[float]]] = deque()
         self._buffers: dict[int, list[torch.Tensor]] = {}
 
     def submit(self, scalars: Sequence[torch.Tensor], deliver: Deliver, rare: bool = False) -> bool:
@@ -31,37 +47,54 @@ class Transfer:
         the CPU.
 
         False, and no delivery, where that cannot be had without waiting: the device is far behind, or is of a kind unknown to
-        us. A `rare` one is taken however far behind the device is.
+        us. A `rare` one is taken although the device is far behind.
         """
-        device = _device_among(scalars)
-        if device is None:
+        if all(scalar.is_cpu for scalar in scalars):  # a tenth of what its device's type costs
             values = _read_now(scalars)
             if self._waiting:
-                self._waiting.append((None, None, deliver, values))
+                self._waiting.append(([], deliver, values))
             else:
                 deliver(values)
             return True
-        if device.type != "cuda" or (len(self._waiting) >= WAITING_LIMIT and not rare) or _capturing():
+        if any(not scalar.is_cpu and scalar.device.type != "cuda" for scalar in scalars):
             return False
+        if len(self._waiting) >= (RARE_LIMIT if rare else WAITING_LIMIT) or _capturing():
+            return False
+        self._waiting.append(self._sent(scalars, deliver))
+        return True
+
+    def _sent(self, scalars: Sequence[torch.Tensor], deliver: Deliver) -> tuple[list[Part], Deliver, list[float]]:
+        """Each GPU sends its own: one that had to wait for another would hold up the loop's work on both."""
+        values: list[float] = []
+        on_device: dict[torch.device, tuple[list[torch.Tensor], list[int]]] = {}
+        for scalar in scalars:
+            if scalar.is_cpu:
+                values += _read_now([scalar])
+                continue
+            tensors, places = on_device.setdefault(scalar.device, ([], []))
+            tensors.append(scalar)
+            places += range(len(values), len(values) + scalar.numel())
+            values += [float("nan")] * scalar.numel()
+        return [self._part(device, *found) for device, found in on_device.items()], deliver, values
+
+    def _part(self, device: torch.device, scalars: list[torch.Tensor], places: list[int]) -> Part:
         with torch.cuda.device(device):
-            stacked = _joined([s.detach().to(device, torch.float64, non_blocking=True) for s in scalars])
-            whole = self._buffer(len(stacked))
-            buffer = whole[: len(stacked)]
-            buffer.copy_(stacked, non_blocking=True)
+            buffer = self._buffer(len(places))
+            buffer[: len(places)].copy_(joined(scalars), non_blocking=True)
             done: Any = torch.cuda.Event()
             done.record(torch.cuda.current_stream(device))
-        self._waiting.append((done, whole, deliver, [0.0] * len(stacked)))
-        return True
+        return Part(done, buffer, places)
 
     def poll(self) -> None:
         """Deliver what has arrived, without waiting."""
         while self._waiting:
-            done, buffer, deliver, values = self._waiting[0]
-            if done is not None and (_capturing() or not done.query()):
+            parts, deliver, values = self._waiting[0]
+            if parts and (_capturing() or not all(part.done.query() for part in parts)):
                 return
             self._waiting.popleft()
-            if buffer is not None:
-                values = buffer[: len(values)].tolist()
+            for _, buffer, places in parts:
+                for place, value in zip(places, buffer[: len(places)].tolist(), strict=True):
+                    values[place] = value
                 self._buffers.setdefault(len(buffer), []).append(buffer)
             deliver(values)
 
@@ -75,23 +108,18 @@ class Transfer:
 
     def _buffer(self, size: int) -> torch.Tensor:
         """One of `size` numbers at least: a power of two, since a loop may send for ever other numbers of them."""
-        size = 1 << (size - 1).bit_length()
+        size = max(SMALLEST_BUFFER, 1 << (size - 1).bit_length())
         free = self._buffers.get(size)
-        # Pinning memory is slow and may synchronise, so buffers are kept and used again.
-        return free.pop() if free else torch.empty(size, dtype=torch.float64, device="cpu", pin_memory=True)
+        if free:
+            return free.pop()
+        # Pinning memory is slow and may synchronise, so buffers are kept and used again: by whatever mode the loop is in by then.
+        with torch.inference_mode(False):
+            return torch.empty(size, dtype=torch.float64, device="cpu", pin_memory=True)
 
 
 def _capturing() -> bool:
     """Whether the loop captures a CUDA graph: to ask for an event would spoil it."""
     return torch.cuda.is_current_stream_capturing()
-
-
-def _device_among(scalars: Sequence[torch.Tensor]) -> torch.device | None:
-    """The first that is not the CPU."""
-    for scalar in scalars:
-        if not scalar.is_cpu:  # a tenth of what its device's type costs
-            return scalar.device
-    return None
 
 
 def _read_now(scalars: Sequence[torch.Tensor]) -> list[float]:
@@ -104,8 +132,10 @@ def _read_now(scalars: Sequence[torch.Tensor]) -> list[float]:
     return found
 
 
-def _joined(scalars: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One vector of them all."""
-    if any(map(torch.Tensor.dim, scalars)):
-        return torch.cat([s.reshape(-1) for s in scalars])
-    return torch.stack(list(scalars))
+def joined(scalars: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One float64 vector of them all, which are on one device."""
+    found = [scalar.float() if scalar.dtype in _HALVES else scalar for scalar in map(torch.Tensor.detach, scalars)]
+    if any(scalar.dtype != torch.float32 for scalar in found):  # else one conversion does for all: each is a kernel of its own
+        found = [scalar.to(torch.float64) for scalar in found]
+    whole = torch.cat([scalar.reshape(-1) for scalar in found]) if any(map(torch.Tensor.dim, found)) else torch.stack(found)
+    return whole.to(torch.float64)

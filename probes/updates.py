@@ -145,7 +145,7 @@ class Updates(Probe):
         rate = known.now.learning_rate
         if rate > ROSE * sampler.rate:
             sampler.pause, sampler.after_a_rise = 0, AFTER_A_RISE
-        if sampler.pause <= 0 and not _in_a_graph(known.now.norms):
+        if sampler.pause <= 0:
             sampler.rate = rate
             sampler.begin(known)
             sampler.began_s = time.perf_counter() - began
@@ -187,6 +187,7 @@ class Updates(Probe):
             if place is None:
                 self._waiting = [*self._waiting[1 - MOST_WAITING :], (of, *row)]
             else:
+                self._write_waiting()  # of an earlier step, where both came late
                 self._write(place, *row)
 
         if not self.session.transfer.submit(norms, deliver):
@@ -230,11 +231,6 @@ def _unseen(look: Callable[[], list[torch.Tensor]]) -> list[torch.Tensor]:
             return look()
     except RuntimeError:  # as_strided checks the bounds of the storage
         return []
-
-
-def _in_a_graph(norms: Sequence[torch.Tensor]) -> bool:
-    """Whether the step is being captured into a CUDA graph, in which our kernels would run for ever."""
-    return any(n.device.type == "cuda" for n in norms[:1]) and torch.cuda.is_current_stream_capturing()
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:

@@ -43,18 +43,26 @@ class Validation:
             self._train_sum += loss
             self._train_count += 1
 
+    def ended(self, finished: EvaluationPass) -> None:
+        """A pass ended whose result comes now, or some steps later from a GPU."""
+        if not self._is_of_training_data(finished):
+            self._passes_since_step += 1
+            finished.number = min(self._passes_since_step, MOST_PASSES)
+
+    def _is_of_training_data(self, finished: EvaluationPass) -> bool:
+        return finished.loader is not None and finished.loader == self._session.loop.training_data.loader
+
     def evaluated(self, finished: EvaluationPass, value: float) -> str:
-        """Record one finished pass and return the name of its metric."""
+        """Record the result of a pass and return the name of its metric."""
         session = self._session
-        on_training_data = finished.loader is not None and finished.loader == session.loop.training_data.loader
+        on_training_data = self._is_of_training_data(finished)
         metric = own_name = finished.metric or "validation loss"
         if on_training_data:
             metric += " (training data)"
         else:
             self._expected.came(finished.step)
-            self._passes_since_step += 1
-            if self._passes_since_step > 1:
-                metric += f" #{min(self._passes_since_step, MOST_PASSES)}"
+            if finished.number > 1:
+                metric += f" #{finished.number}"
         session.writer.metric(metric, [finished.step, time.time(), value])
         self._emit(metric, value, finished, finished.step, finished.epoch, finished.where)
         if not on_training_data and metric == own_name:

@@ -168,7 +168,7 @@ def submit(self: Any, scalars: Any, deliver: Any, rare: bool = False) -> bool:
     finally:
         _sending = before
     numbers_sent_for += len(values)
-    self._waiting.append((None, None, deliver, values))
+    self._waiting.append(([], deliver, values))
     return True
 
 

@@ -56,9 +56,7 @@ def test_numbers_without_a_synchronisation(tmp_path: Path) -> None:
     (gradients,) = chunk.gradients
     assert gradients.rows["norm"] == pytest.approx(own["norms"][gradients.rows["step"] - 1], rel=1e-4)
     assert np.isfinite(column(chunk, "gradient_norm_before_clip")).all()
-    assert [e["value"] for e in events(chunk, "evaluation")] == pytest.approx(
-        own["val"][: len(events(chunk, "evaluation"))], rel=1e-5
-    )
+    assert [e["value"] for e in events(chunk, "evaluation")] == pytest.approx(own["val"], rel=1e-5)
 
 
 HERE = Path(__file__).parent
@@ -157,7 +155,7 @@ def test_no_callback_of_any_probe_waits_for_the_gpu(tmp_path: Path, every_mode: 
     }
     found = json.loads(run_script(EVERYTHING, tmp_path, json.dumps(config), watched=False, timeout_s=280).stdout)
     assert found["unsaid"] == 0
-    assert found["same"] or not found["repeats"]
+    assert found["same"] and found["repeats"]
     chunk = RunReader(tmp_path / "runs" / "run").read(max_rows=1_000_000)
     errors = events(chunk, "probe_error")
     assert errors == [], errors

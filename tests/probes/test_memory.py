@@ -57,6 +57,22 @@ def test_devices_that_hold_memory_have_columns(tmp_path: Path) -> None:
     ]
 
 
+def test_an_allocator_that_counts_nothing_is_not_asked_again(tmp_path: Path) -> None:
+    script = """
+import sys
+sys.modules["_forgemon_probes.memory"].PERIOD_S = 0.0
+asked = []
+def statistics(device):
+    asked.append(device)
+    raise RuntimeError("this allocator does not yet support getDeviceStats")
+"""
+    loop = LOOP.replace("PATCHED", "True").replace(
+        "memory_stats_as_nested_dict = statistics", "memory_stats_as_nested_dict = refuse"
+    )
+    run_script(script.replace("statistics", "refuse") + loop + "assert asked == [0], asked", tmp_path)
+    assert read(tmp_path).memory is None  # and read() fails on any recorded error of the probe
+
+
 def test_nothing_without_a_gpu(tmp_path: Path) -> None:
     run_script(LOOP.replace("PATCHED", "False"), tmp_path)
     chunk = read(tmp_path)

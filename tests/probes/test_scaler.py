@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from probes import guard
+from probes.scaler import Scaler
 from tests.probes.common_script import COMMON, measured
 from tests.probes.watched import column, events, read, run_script
 
@@ -99,3 +105,38 @@ def test_a_skip_between_observed_steps(tmp_path: Path) -> None:
     chunk = read(tmp_path)
     assert np.isfinite(column(chunk, "gradient_norm")).sum() < 300
     assert [(e["times_in_a_row"], e["step"]) for e in events(chunk, "skipped")] == [(1, 390)]
+
+
+class Stepped:
+    """Stands for an optimizer."""
+
+
+@pytest.mark.parametrize("found", [[1.0], [0.0, 1.0]])
+def test_what_a_fused_kernel_found_is_asked_on_every_device_and_copied(found: list[float]) -> None:
+    sent: list[list[torch.Tensor]] = []
+    counted: list[tuple[float, float]] = []
+
+    def submit(values: list[torch.Tensor], deliver: Callable[[list[float]], None], rare: bool) -> bool:
+        sent.append(values)
+        deliver([*found, 8.0])
+        return True
+
+    session = SimpleNamespace(
+        guard=SimpleNamespace(mode=guard.ASLEEP),
+        steps=SimpleNamespace(step=3),
+        transfer=SimpleNamespace(submit=submit),
+    )
+    probe: Any = Scaler(session)  # type: ignore[arg-type]
+    probe._count = lambda known, skipped, scale, step: counted.append((skipped, scale))
+    known, optimizer = Stepped(), Stepped()
+    on_device = {str(number): torch.zeros((), device="meta") for number in range(len(found))}
+    scaler = SimpleNamespace(
+        _scale=torch.tensor(8.0), _per_optimizer_states={id(optimizer): {"found_inf_per_device": on_device}}
+    )
+    probe._ask(known, scaler, optimizer)
+    kept = probe._skips[known].unasked
+    assert not sent and not any(one is other for one in kept for other in on_device.values())
+    session.guard.mode = guard.AWAKE
+    probe._ask(known, scaler, optimizer)
+    assert [len(values) for values in sent] == [len(found) + 1] and probe._skips[known].unasked == []
+    assert counted == [(1.0, 8.0)]

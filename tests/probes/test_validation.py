@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from probes.evaluations import Batch, EvaluationPass
+from probes.transfer import Transfer
 from tests.probes.common_script import COMMON, measured
 from tests.probes.watched import column, events, read, run_script
 
@@ -276,3 +279,14 @@ def test_what_is_no_validation(tmp_path: Path, name: str) -> None:
     if name not in ("closures", "closures that ask without a gradient", "a gan"):
         assert np.isfinite(column(chunk, "loss")).all()
         assert set(column(chunk, "batch_size")[1:]) <= {16.0, 32.0}
+
+
+def test_a_loss_that_cannot_be_read_without_waiting_gives_no_result() -> None:
+    """Of a device that is neither the CPU nor CUDA."""
+    batch = Batch(0.0)
+    told: list[float] = []
+    batch.losses.append(("mse_loss", torch.zeros((), device="meta"), "mean", 4))
+    found = EvaluationPass(batch, step=1)
+    found.add(batch)
+    found.deliver(Transfer(), told.append)
+    assert (found.batches, found.items, told) == (1, 4, [])
