@@ -131,7 +131,7 @@ class Clipping(Probe):
         self._seen_at_its_start = False
         if self._scale is not None and plain_tensor(norm):
             # Where the gradients carry the loss scale, so does their norm.
-            self.session.loop.window.clipped_norm = norm / self._scale.to(norm.device, non_blocking=True)
+            self.session.loop.window.unscale_clipped(self._scale)
         self._scale = None
 
     def _clip(self, parameters: Any, limit: Any, norm: Any, writes: int) -> None:

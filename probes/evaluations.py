@@ -173,7 +173,7 @@ class EvaluationPass:
         if batch.training is not None:
             self.any_training = bool(self.any_training) or batch.training
         for name, value, reduction, items in batch.losses:
-            if name != self.metric:
+            if name != self.metric or not items:
                 continue
             self.items += items
             weight = 1 if reduction == "sum" else items
@@ -200,13 +200,21 @@ class EvaluationPass:
         transfer.submit([self._device_sum], lambda values: done((values[0] + self._host_sum) / self.items), rare=True)
 
 
-def criterion_items(values: tuple[Any, ...]) -> int:
-    """Number of items a criterion averages over: rows of the target, for class indices every one of them."""
+def criterion_items(name: str, values: tuple[Any, ...], ignored: int | None = None) -> int:
+    """Number of items that the criterion `name` averages over: rows of the target, for class indices every one of them but those that
+    are `ignored` (padding), where they can be counted without waiting for a device."""
+    if name == "ctc_loss" and len(values) > 3:
+        lengths = values[3]
+        return int(lengths.numel()) if isinstance(lengths, torch.Tensor) else len(lengths)
     target = values[1] if len(values) > 1 else None
     tensor = target if isinstance(target, torch.Tensor) else values[0]
     if not isinstance(tensor, torch.Tensor) or tensor.dim() == 0:
         return 1
-    return int(tensor.numel() if not tensor.is_floating_point() else tensor.shape[0])
+    if tensor.is_floating_point():
+        return int(tensor.shape[0])
+    if ignored is not None and plain_tensor(tensor) and tensor.is_cpu:
+        return int((tensor != ignored).sum())
+    return int(tensor.numel())
 
 
 Data = tuple["weakref.ref[torch.Tensor]", int]

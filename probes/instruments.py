@@ -151,12 +151,14 @@ class Instruments:
 
     def _zeroed(self, values: tuple[Any, ...]) -> None:
         self._session.optimizers.cleared(values[0])
+        self._session.loop.cleared(lambda: frozenset(id(p) for group in values[0].param_groups for p in group["params"]))
         self._session.probes.tell("zeroed", values[0], None)
 
     def _module_zeroed(self, values: tuple[Any, ...]) -> None:
         # By None the gradients vanish, which shows by itself; zeroed in place they may stay the same tensors.
         if len(values) > 1 and values[1] is False:
             self._session.optimizers.cleared(None)
+        self._session.loop.cleared(lambda: frozenset(map(id, torch.nn.Module.parameters(values[0]))))
         self._session.probes.tell("zeroed", None, values[0])
 
     def _mode_changed(self, values: tuple[Any, ...]) -> None:
@@ -175,11 +177,13 @@ class Instruments:
 
     def _clipped(self, values: tuple[Any, ...], norm: Any) -> None:
         norm = getattr(norm, "_local_tensor", norm)  # DTensor: that of the local shards
-        self._session.loop.window.clipped_norm = norm
+        # Other norms cannot stand beside those of the gradients.
+        self._session.loop.window.clipped(norm if values[2] == 2 else None)
         self._session.optimizers.rewritten()
         self._session.probes.tell("clipped", values[0], values[1], norm)
 
     def _clipped_by_value(self, values: tuple[Any, ...], _: Any) -> None:
+        self._session.loop.window.clipped(None)
         self._session.optimizers.rewritten()
         self._session.probes.tell("clipped", values[0], values[1], None)
 
@@ -198,11 +202,13 @@ class Instruments:
         """What is called when the criterion returns, and what in a step of which the loss alone is wanted."""
         names = parameter_names(function)
         position = names.index("reduction") if "reduction" in names else -1
+        ignored_at = names.index("ignore_index") if "ignore_index" in names else -1
         session = self._session
 
         def returned(values: tuple[Any, ...], output: Any) -> None:
             reduction = values[position] if position >= 0 else "mean"
-            session.loop.criterion(name, reduction, values, output)
+            ignored = values[ignored_at] if ignored_at >= 0 else None
+            session.loop.criterion(name, reduction, values, output, ignored)
             session.probes.tell("criterion", name, reduction, values, output)
 
         def lightly(values: tuple[Any, ...], output: Any) -> None:

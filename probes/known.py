@@ -33,6 +33,10 @@ class Known:
         "Whether its closure goes over one batch several times a step (LBFGS)."
         self.accumulates: int | None = None
         "By how many micro-batches the loop divides its losses, 1 for not at all: as its first step of several shows."
+        self.passes: tuple[int, ...] = ()
+        "Numbers of backward passes that its steps had."
+        self.counts_last: int | None = None
+        "How many of a step's backward passes went into it, the newest time; None where all did."
         self.notes: dict[str, Any] = {}
         "What a probe wants to remember of it, under the probe's own name."
         self.looked_for = False

@@ -126,6 +126,9 @@ class Loop:
             if self._batch.loader is None:
                 self._batch.again = again
                 self._batch.loader = self._read[1] if again else None
+        trains_first = graph and not (
+            self._batch.graph or self._batch.is_fetched
+        )  # else it may be what an agent does on its own
         self._batch.graph = self._batch.graph or graph
         self._batch.forwards += 1
         # The line is wanted where this may be an evaluation, and to find it takes long: not for each batch that trains.
@@ -134,7 +137,7 @@ class Loop:
             self._batch.where = self._listener.line_of_forward()
         self._read = data, self._batch.loader
         self._samples_of_forward = first_size(inputs)
-        if self._batch.samples != self._batch.samples:
+        if trains_first or self._batch.samples != self._batch.samples:
             self._batch.samples = self._samples_of_forward
         self._forward_began = self._clock()
 
@@ -157,8 +160,8 @@ class Loop:
         """A new step or batch began while a forward seemed open: it had raised."""
         self._forward_depth = 0
 
-    def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:
-        """A loss function returned `output`."""
+    def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any, ignored: int | None = None) -> None:
+        """A loss function returned `output`; `ignored`: the target's class that does not count."""
         if not plain_tensor(output):
             return
         if output.numel() != 1:
@@ -176,7 +179,9 @@ class Loop:
         if batch.training is None:
             batch.training = self._listener.training_mode()
         batch.grad_enabled = batch.grad_enabled or graph
-        batch.losses.append((name, value, reduction, criterion_items(values)))
+        # What trains is not weighed, and to look at its targets takes time.
+        items = criterion_items(name, values, ignored if reduction == "mean" and not graph else None)
+        batch.losses.append((name, value, reduction, items))
         batch.ended = self._clock()
         if batch.samples != batch.samples:
             batch.samples = first_size(values[0])
@@ -195,16 +200,17 @@ class Loop:
         self._decide(root)
         self.end_evaluation()
         self._blind = False
-        window = self.window
-        window.backwards += 1
-        loss = loss_of_root(root)
-        if loss is not None:
-            window.losses.append(loss)
+        self.window.went_backward(loss_of_root(root))
         self.activity += 1
         self._backward_began = self._clock()
 
     def backward_ended(self) -> None:
-        self.window.backward_s += self._clock() - self._backward_began
+        self.window.backward_took(self._clock() - self._backward_began)
+
+    def cleared(self, parameters: Callable[[], frozenset[int]]) -> None:
+        """zero_grad() is called; `parameters()` are the ids of those whose gradients it clears."""
+        if self.window.backwards:
+            self.window.cleared(parameters())
 
     # Between observed steps
 
@@ -216,10 +222,7 @@ class Loop:
 
     def note_loss(self, root: Any) -> None:
         """The loss of a step that is not observed otherwise."""
-        loss = loss_of_root(root)
-        if loss is not None:
-            self.window.losses.append(loss)
-        self.window.backwards += 1
+        self.window.went_backward(loss_of_root(root))
 
     def new_window(self) -> Window:
         """Hand over what happened since the last step and begin anew."""

@@ -71,7 +71,7 @@ class LossLines(Probe):
         def deliver(values: list[float]) -> None:
             taken = iter(values)
             for name, losses in by_name.items():
-                found = [loss_value(next(taken), next(taken)) for _ in losses]
+                found = [loss_value(next(taken), next(taken), known.passes) for _ in losses]
                 writer.metric(name, [step, now, sum(found) / len(found)])
 
         self.session.transfer.submit(

@@ -6,7 +6,7 @@ graph; from the root of backward() the note is found again behind a division or 
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +48,7 @@ class Loss(NamedTuple):
     is_plain: bool = True
     "Whether what went into backward() is what is shown: neither scaled nor divided."
     divided_by: float = 1.0
-    "The constant by which the loop divided it last, where no criterion was seen behind it."
+    "The constant by which the loop divided it last."
 
 
 def note_loss(output: torch.Tensor) -> torch.Tensor:
@@ -81,11 +81,15 @@ def loss_of_root(root: Any) -> Loss | None:
     return _loss_of(root)
 
 
-def loss_value(root: float, criterion: float) -> float:
-    """The criterion's value where the root is a whole fraction of it (accumulation), else the root itself."""
+def loss_value(root: float, criterion: float, passes: Collection[int], divided_by: int = 1) -> float:
+    """What went backward, without a division by the number of backward passes to a step: `passes` are those that were seen. Any other
+    factor (a sum over n items, the half of a squared error) is the loop's own.
+
+    `divided_by`: by what the root was divided last, where that is such a number."""
     ratio = criterion / root if root else 0.0
-    whole = ratio > 1.5 and math.isfinite(ratio) and abs(ratio - round(ratio)) < 1e-3 * ratio
-    return criterion if whole else root
+    if any(abs(ratio - number) < 1e-3 * number for number in passes if number > 1):
+        return criterion
+    return divided_by * root
 
 
 def _loss_of(tensor: torch.Tensor) -> Loss:
@@ -100,7 +104,7 @@ def _loss_of(tensor: torch.Tensor) -> Loss:
             break
         found = _notes(node).get(NOTE)
         if isinstance(found, Loss):
-            return Loss(value, found.criterion, is_plain=False)
+            return Loss(value, found.criterion, is_plain=False, divided_by=1 / scale if scale else 1.0)
         if type(node).__name__ not in SCALING_NODES:
             break
         inputs = [next_node for next_node, _ in node.next_functions if next_node is not None]

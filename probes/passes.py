@@ -36,6 +36,8 @@ class Passes:
     def add(self, batch: Batch) -> float:
         """A batch of a pass; how many seconds it took of the time in which the loop would have trained."""
         is_named = bool(batch.losses)
+        if self._open is not None and self._open.exhausted and batch.is_fetched:
+            self.finish()  # the same loader from its beginning: another model, or another pass
         if self._open is not None and (self._open.loader != batch.loader or (self._open.metric is not None) != is_named):
             self.finish()
         if self._open is None:

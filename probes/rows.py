@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 
@@ -26,8 +26,10 @@ class Row:
         reuse: Reuse | None,
         numbers: Mapping[str, float],
         accumulates: int = 1,
+        passes: Collection[int] = (),
     ) -> None:
-        """`accumulates`: by how many micro-batches the loop divides its losses; 1 where it does not."""
+        """`accumulates`: by how many micro-batches the loop divides its losses; 1 where it does not. `passes`: numbers of backward passes
+        that its steps had."""
         self.step = step
         self._when = when
         self._optimizer = optimizer
@@ -39,6 +41,7 @@ class Row:
         self._scale = NAN
         self._data_s, self._forward_s, self._backward_s = window.data_s, window.forward_s, window.backward_s
         self._losses = len(window.losses)
+        self._passes = passes
         self._factors = [accumulates if abs(loss.divided_by - accumulates) < 1e-6 else 1 for loss in window.losses]
         self.scalars: list[torch.Tensor] = [
             t for loss in window.losses for t in (loss.root, loss.root if loss.criterion is None else loss.criterion)
@@ -55,7 +58,8 @@ class Row:
     def take(self, norms: Sequence[float], numbers: Sequence[float], scale: float = NAN) -> None:
         """The numbers have arrived. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`; `scale`: of the loss."""
         self._norms, self._numbers_on_device, self._scale, self.scalars = norms, numbers, scale, []
-        losses = [factor * loss_value(numbers[2 * i], numbers[2 * i + 1]) for i, factor in enumerate(self._factors)]
+        pairs = zip(numbers[::2], numbers[1::2], self._factors, strict=False)
+        losses = [loss_value(root, criterion, self._passes, factor) for root, criterion, factor in pairs]
         self.loss = sum(losses) / self._losses if losses else NAN
 
     def __iter__(self) -> Iterator[float]:

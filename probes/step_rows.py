@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .session import Session
     from .validation import Validation
 
+MOST_PASSES = 16
+"""Different numbers of backward passes to a step that are remembered: an epoch's last step may have had fewer than all others."""
 ALL_NOTED, NOTED_EVERY = 64, 16
 """Of the first rows it is noted what was visible in each, later of one in so many."""
 
@@ -35,6 +37,10 @@ class StepRows:
         if window.losses:
             if known.evaluates_again:
                 window.losses = window.losses[:1]
+            elif known.counts_last is not None:
+                window.losses = window.losses[-known.counts_last :]
+            elif window.backwards not in known.passes:
+                return  # whether some of them were cleared again (a step that was skipped) was not seen
             window.training = self._session.training_mode()
             now, optimizer = Observation(), known.optimizer()
             now.learning_rate = NAN if optimizer is None else discover.learning_rate(optimizer)
@@ -45,7 +51,10 @@ class StepRows:
         if window.backwards > 1 and window.losses and known.accumulates is None:
             divides = all(abs(loss.divided_by - window.backwards) < 1e-6 for loss in window.losses)
             known.accumulates = window.backwards if divides else 1
-        row = Row(step, time.time(), known.index, now.learning_rate, window, now.reuse, numbers, known.accumulates or 1)
+        if now.window is not None and window.backwards not in known.passes and len(known.passes) < MOST_PASSES:
+            known.passes = (*known.passes, window.backwards)
+        divisor, passes = known.accumulates or 1, known.passes
+        row = Row(step, time.time(), known.index, now.learning_rate, window, now.reuse, numbers, divisor, passes)
         gradients = None
         if now.indices and known.columns:
             gradients = known.columns, self._parameters.count, f"gradients-{self._parameters.table}"
@@ -77,7 +86,7 @@ class StepRows:
             "learning rate": True,
             "gradients": bool(now.norms),
             "gradient reuse": now.reuse is not None,
-            "gradient clipping": window.clipped_norm is not None,
+            "gradient clipping": window.clips > 0,
             "training mode": window.training is not None,
             "batch size": window.samples == window.samples,
             "data time": window.data_s == window.data_s,

@@ -73,7 +73,7 @@ class Steps:
         return known
 
     def main_root(self) -> torch.nn.Module | None:
-        """The root module that holds the first stepped parameter, else the first known root."""
+        """The root module that holds the parameters of the main optimizer; before any has stepped the only one that is known."""
         root = self._root() if self._root is not None else None
         if root is None:
             root = self._find_root()
@@ -82,8 +82,10 @@ class Steps:
 
     def _find_root(self) -> torch.nn.Module | None:
         roots = self._session.roots()
-        wanted = {id(p) for p in self._main.parameters} if self._main is not None else set()
-        return next((r for r in roots if any(id(p) in wanted for p in r.parameters())), roots[0] if roots else None)
+        if self._main is None:
+            return roots[0] if len(roots) == 1 else None
+        wanted = set(self._main.identities)
+        return next((r for r in roots if any(id(p) in wanted for p in r.parameters())), None)
 
     # A step
 
@@ -127,7 +129,9 @@ class Steps:
         known.now = now = Observation()
         if not self._session.loop.window.complete:
             return
-        now.window = self._session.loop.new_window()
+        whole = self._session.loop.new_window()
+        now.window = whole.of(known.identities)
+        known.counts_last = None if now.window is whole else now.window.backwards
         if now.window.training is None:
             now.window.training = self._session.training_mode()
         now.reuse = known.reuse.at_step()

@@ -1,7 +1,8 @@
 """Weight norm and update norm of each parameter, estimated from a fixed sample of its entries; never from a copy of the model.
 
 Of a tensor with n entries k are looked at, every s-th from the first on, with s prime to the tensor's sizes, so that the sample
-runs through all rows and columns alike. The norm is taken to be sqrt(n / k) times that of the sample: exact up to k entries, off by
+runs through all rows and columns alike, to the end of the tensor. The norm is taken to be sqrt(n / k) times that of the sample: exact
+up to MOST_ENTRIES entries, off by
 about 1 / sqrt(2 k) (3 %) where entries are of one kind, by a quarter where few of them carry the norm (an embedding of which a
 batch touches a tenth, a weight whose rows differ by orders of magnitude). The update is what the step changed in the stored numbers,
 so one that a half-precision weight rounds away is zero. Sharded tensors: the local shard's.
@@ -257,8 +258,8 @@ def _entries(position: int, tensor: torch.Tensor, most: int, sharded: bool) -> C
     entries = tensor.numel()
     if not entries or entries != 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)):
         return None
-    sampled = min(entries, most)
-    stride = (entries - 1) // max(1, sampled - 1) or 1
+    stride = -(-entries // most)
+    # Upwards, so that the sample reaches the end of the tensor: there are fewer entries of it then.
     while stride > 1 and any(math.gcd(stride, size) > 1 for size in tensor.shape):
-        stride -= 1
-    return Choice(position, entries, (sampled,), (stride,), sharded)
+        stride += 1
+    return Choice(position, entries, ((entries - 1) // stride + 1,), (stride,), sharded)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
-from probes.losses import Loss
+from probes.losses import Loss, loss_value
 from probes.record import STEP_COLUMNS
 from probes.reuse import Reuse
 from probes.rows import GradientRow, Row
@@ -18,7 +19,7 @@ def test_a_row_that_waits_to_be_written_keeps_no_tensor_alive() -> None:
     window.backwards, window.samples, window.training = 2, 8.0, True
     window.losses = [Loss(torch.tensor(1.0), torch.tensor(2.0)), Loss(torch.tensor(3.0), None)]
     window.clipped_norm = torch.tensor(7.0)
-    row = Row(5, 1.5, 0, 0.1, window, Reuse(4, 1, torch.nn.Parameter(torch.ones(2)), None), {"step_s": 0.25})
+    row = Row(5, 1.5, 0, 0.1, window, Reuse(4, 1, torch.nn.Parameter(torch.ones(2)), None), {"step_s": 0.25}, passes=(2,))
     assert len(row.scalars) == 5
     row.take([3.0, 4.0], [t.item() for t in row.scalars])
     held = [value for value in vars(row).values() if isinstance(value, (torch.Tensor, Window, Reuse))]
@@ -33,3 +34,36 @@ def test_a_parameter_without_a_gradient_is_absent_from_its_row() -> None:
     values = list(GradientRow(3, 4, (1, 2, 3), [0, 2], [0.5, 0.25]))
     assert values[0] == 3 and values[2] == 0.5 and values[4] == 0.25
     assert math.isnan(values[1]) and math.isnan(values[3])
+
+
+@pytest.mark.parametrize(
+    ("root", "criterion", "passes", "divided_by", "expected"),
+    [
+        (0.5, 2.0, (4,), 1, 2.0),
+        (0.5, 2.0, (1, 3), 1, 0.5),  # whoever divides by another number means it: a sum over items, the half of a square
+        (0.5, 16.0, (4,), 4, 2.0),
+        (math.nan, 2.0, (4,), 1, math.nan),
+        (0.0, 2.0, (4,), 1, 0.0),
+    ],
+)
+def test_only_a_division_by_the_number_of_backward_passes_is_undone(
+    root: float, criterion: float, passes: tuple[int, ...], divided_by: int, expected: float
+) -> None:
+    assert loss_value(root, criterion, passes, divided_by) == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_step_counts_from_where_its_gradients_were_cleared() -> None:
+    window = Window()
+    window.data_s = 0.5
+    for loss, norm in ((1.0, 3.0), (2.0, 4.0)):
+        window.went_backward(Loss(torch.tensor(loss), None))
+        window.backward_took(0.1)
+        window.clipped(torch.tensor(norm))
+        window.cleared(frozenset((1, 2, 3)))
+    assert window.of((1, 2)) is window  # nothing went backward since: a step without gradients
+    window.went_backward(Loss(torch.tensor(5.0), None))
+    window.clipped(torch.tensor(6.0))
+    found = window.of((1, 2))
+    assert (found.backwards, [loss.root.item() for loss in found.losses], found.data_s) == (1, [5.0], 0.5)
+    assert found.clipped_norm == 6.0 and window.clipped_norm is None
+    assert window.of((1, 4)) is window  # it holds others, which were not cleared
