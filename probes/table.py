@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 
+from .own_file import OwnFile
 from .record import OPEN_FLAGS, Column
 
 
@@ -18,9 +19,9 @@ class Table:
         self._row = struct.Struct("<" + "".join(_struct_code(c) for c in columns))
         self._columns = columns
         self._count = 0
-        self._rests = False
         self._header_size = len(npy_header(columns, 0))
-        self._fd = os.open(path, os.O_RDWR | os.O_TRUNC | OPEN_FLAGS, 0o644)
+        self._file = OwnFile(path, os.O_RDWR | OPEN_FLAGS & ~os.O_CREAT)
+        self._file.open(os.O_CREAT | os.O_TRUNC)
         try:
             self._write(npy_header(columns, 0), 0)
         except OSError:
@@ -32,8 +33,6 @@ class Table:
         packed = [self._pack(row) for row in rows]
         if not packed:
             return 0
-        if self._rests:
-            self._fd, self._rests = os.open(self.path, os.O_RDWR | OPEN_FLAGS & ~os.O_CREAT), False
         self._write(b"".join(packed), self._header_size + self._count * self._row.size)
         self._count += len(packed)
         self._write(npy_header(self._columns, self._count), 0)
@@ -46,21 +45,19 @@ class Table:
             return self._row.pack(*[v if abs(v) < 3e38 or v != v else math.copysign(math.inf, v) for v in row])
 
     def _write(self, data: bytes, offset: int) -> None:
-        written = os.pwrite(self._fd, data, offset)
+        fd = self._file.descriptor()
+        written = os.pwrite(fd, data, offset)
         if written != len(data):  # a full disk took a part: leave no torn row for the next append to follow
             if offset:
-                os.ftruncate(self._fd, offset)
+                os.ftruncate(fd, offset)
             raise OSError(28, "short write", self.path)
 
     def rest(self) -> None:
         """Close the file until the next append: a process has only so many open files, and the others are the program's."""
-        self._rests = self._rests or self._fd >= 0
         self.close()
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
 
 def _struct_code(column: Column) -> str:

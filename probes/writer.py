@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from .own_file import OwnFile
 from .record import OPEN_FLAGS, Column, event_line, metric_file_name
 from .table import Table
 
@@ -49,7 +50,7 @@ class Writer:
     ) -> None:
         self.directory = directory
         self.started = False
-        self._events = -1
+        self._events = OwnFile(os.path.join(directory, "events.jsonl"), os.O_WRONLY | os.O_APPEND | OPEN_FLAGS)
         self._prepare = prepare
         self._each_period = each_period
         self._failed = failed
@@ -69,8 +70,7 @@ class Writer:
     def start(self) -> None:
         """Open the files and begin to write what was queued so far. Raises OSError when the directory cannot be written."""
         os.makedirs(os.path.join(self.directory, "metrics"), exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | OPEN_FLAGS
-        self._events = os.open(os.path.join(self.directory, "events.jsonl"), flags, 0o644)
+        self._events.open()
         self.started = True
         self._ended.acquire()
         _thread.start_new_thread(self._run, ())
@@ -224,7 +224,7 @@ class Writer:
         if self._torn:  # half a line of ours stands at the end of the file: close it, so that only that one is broken
             line = b"\n" + line
         try:
-            written = os.write(self._events, line)
+            written = os.write(self._events.descriptor(), line)
         except OSError:
             return False
         self._torn = 0 < written < len(line)
@@ -241,7 +241,7 @@ class Writer:
     def _close(self) -> None:
         for table in self._tables.values():
             self._writes(table.close)
-        os.close(self._events)
+        self._events.close()
 
 
 def event(kind: str, step: int, fields: Mapping[str, Any]) -> dict[str, Any]:
