@@ -19,31 +19,30 @@ RETRY_S = 5.0
 class ContinuedTable(Table):
     """A table that goes on behind the rows of an earlier sidecar, where that one wrote the same columns."""
 
-    def __init__(self, path: str, columns: Sequence[Column]) -> None:
-        header = npy_header(columns, 0)
-        fd = _open_table(path, header.partition(b"'shape'")[0])
-        if fd is None:
-            super().__init__(path, columns)
+    def _begin(self) -> None:
+        header = npy_header(self._columns, 0)
+        if not _is_table(self.path, header.partition(b"'shape'")[0]):
+            super()._begin()
             return
-        super().__init__(os.devnull, columns)
-        os.close(self._fd)
-        self.path, self._fd = path, fd
+        self._file.open()
+        fd = self._file.descriptor()
         self._count = max(0, os.fstat(fd).st_size - len(header)) // self._row.size
         os.ftruncate(fd, len(header) + self._count * self._row.size)  # the torn row of a sidecar that was killed
 
 
-def _open_table(path: str, beginning: bytes) -> int | None:
-    """`path` open for writing when it is a table that begins so. One of other columns (another number of GPUs) is put aside."""
+def _is_table(path: str, beginning: bytes) -> bool:
+    """Whether `path` is a table that begins so. One of other columns (another number of GPUs) is put aside."""
     try:
-        fd = os.open(path, os.O_RDWR | (OPEN_FLAGS & ~os.O_CREAT))
+        fd = os.open(path, os.O_RDONLY | (OPEN_FLAGS & ~os.O_CREAT))
     except FileNotFoundError:
-        return None
-    if os.pread(fd, len(beginning), 0) == beginning:
-        return fd
-    if os.fstat(fd).st_size:
+        return False
+    try:
+        found = os.pread(fd, len(beginning), 0)
+    finally:
+        os.close(fd)
+    if found and found != beginning:
         os.replace(path, f"{path}.{int(time.time())}.old")
-    os.close(fd)
-    return None
+    return found == beginning
 
 
 class MachineFiles:

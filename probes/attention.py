@@ -84,15 +84,21 @@ class Attention:
         guard.rouse = self._rouse
 
     def watch(
-        self, function: Any, start: OnStart | None = None, end: OnReturn | None = None, light: tuple[Any, Any] = (None, None)
+        self,
+        function: Any,
+        start: OnStart | None = None,
+        end: OnReturn | None = None,
+        light: tuple[Any, Any] = (None, None),
+        trains: bool = False,
     ) -> bool:
-        """Observe `function`; `light` are the stand-ins of `start` and `end` in a step of which the loss alone is wanted."""
+        """Observe `function`; `light` are the stand-ins of `start` and `end` in a step of which the loss alone is wanted. `trains`: whether
+        it goes backward."""
         found = unwrap(function)
         if found is None or found in self._watched:
             return False
         watched = Watched(found, for_loss=light != (None, None))
-        on_start = self._guard(start, light=light[0], watched=watched) if start else None
-        on_return = self._guard(end, light=light[1], watched=watched) if end else None
+        on_start = self._guard(start, light=light[0], watched=watched, trains=trains) if start else None
+        on_return = self._guard(end, light=light[1], watched=watched, trains=trains) if end else None
         if not self._observer.observe(found, on_start, on_return):
             return False
         self._watched[found] = watched

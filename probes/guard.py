@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from .capture import asks_for_captures
 from .dynamo import skip
 from .observe import new_observer
+from .threads import TrainingThread
 from .torch_modes import apart
 
 if TYPE_CHECKING:
     from .attention import Watched
 
 MOST_ERRORS = 8
+HOLD_UP_S = 0.0005
 
 ASLEEP, LOSS, AWAKE = 0, 1, 2
 """Modes. ASLEEP: of the watched functions only rare ones are observed, and a call of one wakes us. LOSS: a step of which the loss alone
@@ -57,6 +60,9 @@ class Guard:
         self.after_capture: Callable[[], object] = lambda: None
         "Called in the first callback after a capture: all calls within it went unseen."
         self._was_captured = False
+        self.thread = TrainingThread(self._two_train)
+        self.when_two_train: Callable[[], object] = lambda: None
+        "Called once, when a second thread begins to train beside the first."
         self._report = report
         self._give_up = give_up
         self._gave_up = False
@@ -71,9 +77,11 @@ class Guard:
         always: bool = False,
         light: Callable[..., None] | None = None,
         watched: Watched | None = None,
+        trains: bool = False,
     ) -> Callable[..., None]:
-        """`always`: whatever the mode. `light`: what is called instead in mode LOSS. `watched`: the function it belongs to."""
-        clock, here = time.perf_counter, self._here
+        """`always`: whatever the mode. `light`: what is called instead in mode LOSS. `watched`: the function it belongs to. `trains`: that
+        function goes backward or steps."""
+        clock, here, thread, ident = time.perf_counter, self._here, self.thread, _thread.get_ident
 
         def in_this_mode(*values: Any) -> None:
             call = self._in_this_mode(callback, light, watched)
@@ -81,7 +89,9 @@ class Guard:
                 self.protected(call, *values)  # says which of the two it was
 
         def guarded(*values: Any) -> None:
-            if self.inside or not self.active or not here or (self.captures is not None and self._in_a_capture()):
+            if not self.active or not here or (thread.ident != ident() and thread.is_another(trains)):
+                return
+            if self.inside or (self.captures is not None and self._in_a_capture()):
                 return
             began = clock()
             try:
@@ -104,6 +114,14 @@ class Guard:
         guarded._torchdynamo_disable = True  # type: ignore[attr-defined]
         skip([guarded.__code__])
         return guarded
+
+    def _two_train(self) -> None:
+        """On the second thread. It is held up until what runs on the first, which may read gradients that it is about to write, is over."""
+        if self.active:
+            self.active = False
+            while self.inside:
+                time.sleep(HOLD_UP_S)
+            self.when_two_train()
 
     def _in_a_capture(self) -> bool:
         if self.captures is not None and self.captures():

@@ -46,7 +46,8 @@ class Instruments:
 
         watch, always, tell = self.watch, self.always, session.probes.tell
         watched = session.attention.watch
-        watched(torch.autograd.backward, self._backward_began, self._backward_ended, light=(self._backward_lightly, None))
+        began, ended, light = self._backward_began, self._backward_ended, (self._backward_lightly, None)
+        watched(torch.autograd.backward, began, ended, light, trains=True)
         watch(_BaseDataLoaderIter.__next__, lambda values: loop.fetch_began(), self._fetched)
         watch(torch.utils.data.DataLoader.__iter__, None, lambda values, result: tell("loader_began", result))
         for context in (torch.no_grad, torch.inference_mode):

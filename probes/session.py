@@ -39,6 +39,8 @@ from .uncaught import Uncaught
 from .where import OncePerCall, UserLines, describe
 from .writer import Writer, event
 
+TWO_TRAIN = "two threads train at once: gradients cannot be read safely while another thread writes some"
+
 
 class Session:
     """Everything of ours that lives in the process. Built and ended on the main thread."""
@@ -49,6 +51,7 @@ class Session:
         self.active = False
         self._leaves_because = ""
         self.guard = Guard(self._failed, lambda: self.request_detach("too many errors of its own"))
+        self.guard.when_two_train = lambda: self.request_detach(TWO_TRAIN)
         self.guard.after_capture = lambda: self.roused(blind=True)
         self._moment = Moment(self.guard, self._arm_moment, self._disarm_moment)
         period = Period(self, self._moment)
@@ -175,6 +178,8 @@ class Session:
         self._moment.on_main_thread(self._leave_as_asked)
 
     def _leave_as_asked(self) -> None:
+        if not self.writer.started:
+            self.guard.protected(self.first_step)  # to say so
         self.leave(self._leaves_because)
 
     def leave(self, reason: str) -> None:

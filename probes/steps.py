@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from _thread import get_ident
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ class Steps:
     def hooks(self) -> tuple[Hook, Hook]:
         """For torch: before and after every optimizer step. While asleep they count and do nothing else."""
         guard, countdown = self._session.guard, self.slept.countdown
-        begins, ends, awakes = guard(self.begins, always=True), guard(self.ends, always=True), guard(self._awakes, always=True)
+        begins, ends, awakes = (guard(hook, always=True, trains=True) for hook in (self.begins, self.ends, self._awakes))
 
         def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
             if not countdown.of and guard.mode == AWAKE:
@@ -100,6 +101,8 @@ class Steps:
 
         def not_slept_through(optimizer: torch.optim.Optimizer) -> None:
             try:
+                if guard.thread.ident != get_ident() and guard.active and guard.thread.is_another(trains=True):
+                    return
                 if guard.mode != ASLEEP:
                     ends(optimizer)
                 elif self._wakes_us(optimizer):

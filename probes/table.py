@@ -21,9 +21,12 @@ class Table:
         self._count = 0
         self._header_size = len(npy_header(columns, 0))
         self._file = OwnFile(path, os.O_RDWR | OPEN_FLAGS & ~os.O_CREAT)
+        self._begin()
+
+    def _begin(self) -> None:
         self._file.open(os.O_CREAT | os.O_TRUNC)
         try:
-            self._write(npy_header(columns, 0), 0)
+            self._write(npy_header(self._columns, 0), 0)
         except OSError:
             self.close()  # whoever tries again opens it anew
             raise

@@ -50,7 +50,7 @@ class Writer:
     ) -> None:
         self.directory = directory
         self.started = False
-        self._events = OwnFile(os.path.join(directory, "events.jsonl"), os.O_WRONLY | os.O_APPEND | OPEN_FLAGS)
+        self._events = OwnFile("", 0)
         self._prepare = prepare
         self._each_period = each_period
         self._failed = failed
@@ -70,6 +70,7 @@ class Writer:
     def start(self) -> None:
         """Open the files and begin to write what was queued so far. Raises OSError when the directory cannot be written."""
         os.makedirs(os.path.join(self.directory, "metrics"), exist_ok=True)
+        self._events = OwnFile(os.path.join(self.directory, "events.jsonl"), os.O_WRONLY | os.O_APPEND | OPEN_FLAGS)
         self._events.open()
         self.started = True
         self._ended.acquire()

@@ -1,0 +1,71 @@
+"""The thread that trains. What it does is looked at on that thread alone.
+
+A backward pass writes gradients while it lets other threads run Python: to read `.grad` of what another thread trains can bring the
+process down. So calls of other threads go unseen, and where a second thread trains while the first still does, we leave.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import types
+from collections.abc import Callable
+from os.path import basename
+
+WAITING = frozenset(
+    ("threading.py", "queue.py", "selectors.py", "_base.py", "thread.py", "base_events.py", "connection.py", "popen_fork.py")
+)
+"""Files of the standard library in which a thread waits that has nothing to do."""
+
+
+class TrainingThread:
+    """Which one it is: the first that goes backward or steps, and another after it once that one has nothing to do any more."""
+
+    def __init__(self, two_train: Callable[[], None]) -> None:
+        """`two_train()` is called on a second thread that is about to go backward or to step while the first may do the same."""
+        self.ident = 0
+        self._helpers: set[int] = set()
+        "Threads of C, in which autograd runs what a backward pass of the thread that trains calls."
+        self._two_train = two_train
+
+    def is_another(self, trains: bool) -> bool:
+        """Whether the calling thread, which is not `ident`, is one to be ignored; `trains`: whether it is about to go backward or step."""
+        ident = _thread.get_ident()
+        if ident in self._helpers:
+            return False
+        if self.ident == 0:
+            if trains:
+                self.ident = ident
+            return False
+        if not _is_of_python(ident):
+            self._helpers.add(ident)
+            return False
+        if not trains:
+            return True
+        if _has_nothing_to_do(self.ident):
+            self.ident = ident
+            return False
+        self._two_train()
+        return True
+
+
+def _frame_of(ident: int) -> types.FrameType | None:
+    return sys._current_frames().get(ident)
+
+
+def _is_of_python(ident: int) -> bool:
+    """Whether a thread was started by Python, or is the main one."""
+    import threading  # the program has, where it has threads; until then nobody needs to
+
+    if ident == threading.main_thread().ident:
+        return True
+    frame = _frame_of(ident)
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    return frame is not None and basename(frame.f_code.co_filename) == "threading.py"
+
+
+def _has_nothing_to_do(ident: int) -> bool:
+    """Whether it has ended or waits in the standard library."""
+    frame = _frame_of(ident)
+    return frame is None or basename(frame.f_code.co_filename) in WAITING
