@@ -17,7 +17,7 @@ PACKAGE = "_forgemon_probes"
 STATE = "_forgemon_probe"
 ORDER = (
     "record own_file table "
-    "where schedule expected writer observe dynamo torch_modes capture threads guard pending moment transfer graph_marks losses "
+    "where schedule expected writer observe dynamo torch_modes capture threads interrupts guard pending moment transfer graph_marks losses "
     "evaluations unnamed passes discover gradients reuse checkpoints asleep attention frames counters "
     "looks run_info loader_identity training_data undecided window loop rows known parameters validation probe facts "
     "directions scalars series kept logged "

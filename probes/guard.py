@@ -5,13 +5,15 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .capture import asks_for_captures
 from .dynamo import skip
+from .interrupts import is_the_programs
 from .observe import new_observer
 from .threads import TrainingThread
 from .torch_modes import apart
@@ -25,6 +27,9 @@ HOLD_UP_S = 0.0005
 ASLEEP, LOSS, AWAKE = 0, 1, 2
 """Modes. ASLEEP: of the watched functions only rare ones are observed, and a call of one wakes us. LOSS: a step of which the loss alone
 is wanted. AWAKE: an observed step, or an evaluation."""
+
+_traces: Callable[[], bool] = torch._C._is_tracing
+"""Whether torch.jit.trace writes down what is asked of tensors: nothing of ours belongs there."""
 
 Report = Callable[[str, str], None]
 """Place and message."""
@@ -91,7 +96,7 @@ class Guard:
         def guarded(*values: Any) -> None:
             if not self.active or not here or (thread.ident != ident() and thread.is_another(trains)):
                 return
-            if self.inside or (self.captures is not None and self._in_a_capture()):
+            if self.inside or _traces() or (self.captures is not None and self._in_a_capture()):
                 return
             began = clock()
             try:
@@ -197,8 +202,8 @@ class Guard:
 
     def swallow_ours(self, callback: Callable[..., object], error: Exception) -> None:
         """Swallow what a callback raised, unless it was the user's own signal handler that did."""
-        if _raised_by_user(error):
-            raise error  # a signal handler of the user's ran inside our code: its exception is theirs
+        if is_the_programs(error):
+            raise error  # it came from outside while our code ran
         self.swallow(getattr(callback, "__qualname__", type(callback).__name__), error)
 
     def swallow(self, place: str, error: Exception) -> None:
@@ -219,18 +224,3 @@ def _described(error: Exception) -> str:
         return f"{type(error).__name__}: {error}"[:500]
     except Exception:  # of a class of the program's, which cannot be written
         return type(error).__name__
-
-
-def _raised_by_user(error: Exception) -> bool:
-    """Whether a signal handler of the program's raised it: Python runs handlers between any two instructions, ours too."""
-    handlers = {
-        getattr(getattr(handler, "__func__", handler), "__code__", None)
-        for handler in map(signal.getsignal, signal.valid_signals())
-        if callable(handler)
-    }
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code in handlers:
-            return True
-        trace = trace.tb_next
-    return False

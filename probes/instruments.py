@@ -13,7 +13,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from . import checkpoints, dynamo
 from .losses import CRITERIA, GRAD_SCALER, note_loss, plain_tensor
-from .observe import Observer, parameter_names, unwrap
+from .observe import Observer, forward_of, parameter_names, unwrap
 from .probe import MODULES_EVERY
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ class Instruments:
     def observe_forward(self, observer: Observer, root: torch.nn.Module) -> None:
         """Observe the forward of a root's class; not where a compiler has read or will read its code."""
         session, loop = self._session, self._session.loop
-        forward: Any = type(root).forward
+        forward: Any = forward_of(type(root))
         if _is_compiled(root):
             forward = type(root).__call__
-        elif getattr(root, "_compiled_call_impl", None) is not None or dynamo.has_compiled_frames():
+        elif self._compiles or getattr(root, "_compiled_call_impl", None) is not None or dynamo.has_compiled_frames():
             return
 
         def began(values: tuple[Any, ...]) -> None:
@@ -119,7 +119,7 @@ class Instruments:
 
     def leave_forwards_but_of(self, roots: list[torch.nn.Module]) -> None:
         """Keep no class alive that was made for models that are gone."""
-        needed = {unwrap(type(root).__call__ if _is_compiled(root) else type(root).forward) for root in roots}
+        needed = {unwrap(type(root).__call__ if _is_compiled(root) else forward_of(type(root))) for root in roots}
         self._leave_forwards(self._forwards - needed)
 
     def _leave_forwards(self, forwards: Collection[types.FunctionType]) -> None:

@@ -21,7 +21,7 @@ from .known import Known, Observation
 from .layer_outputs import LayerOutputs
 from .losses import plain_tensor
 from .nonfinite_order import broken_at, first_of, of_gradients, of_losses, of_weights
-from .observe import parameter_names
+from .observe import forward_of, parameter_names
 from .probe import Probe
 from .where import Line
 
@@ -108,7 +108,7 @@ class NonFinite(Probe):
             self._fetched.clear()
             if self._named() is not type(root):
                 self._named = weakref.ref(type(root))
-                self._names = parameter_names(type(root).forward)[1:]
+                self._names = parameter_names(forward_of(type(root)))[1:]
             self._inputs.add(self._names, inputs)
 
     def criterion(self, name: str, reduction: str, values: tuple[Any, ...], output: Any) -> None:

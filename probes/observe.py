@@ -7,6 +7,7 @@ and line (so that `inspect` and `torch.jit.script` still see the original), whic
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 from collections.abc import Callable
@@ -53,6 +54,11 @@ def unwrap(function: Any) -> types.FunctionType | None:
         return None
     generator_like = 0x20 | 0x80 | 0x100 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ITERABLE_COROUTINE, CO_ASYNC_GENERATOR
     return None if function.__code__.co_flags & generator_like else function
+
+
+def forward_of(kind: type) -> Any:
+    """The forward of a class of modules as it stands there; to ask for that of a compiled script's class is an error."""
+    return inspect.getattr_static(kind, "forward", None)
 
 
 def parameter_names(function: Any) -> tuple[str, ...]:
@@ -144,11 +150,11 @@ def _shim_code(original: types.CodeType, call: Callable[..., Any]) -> types.Code
     free = original.co_freevars
     header = f"def _make({', '.join(free)}):\n"
     # A nested function that never runs makes the compiler keep the same free variables.
-    keep = f"        def _never():\n            return ({', '.join(free)},)\n" if free else ""
+    keep = f"_never = lambda: ({', '.join(free)},); " if free else ""
+    # On one line, so that a traceback shows the first line of the original.
     source = (
-        f"{header}    def shim({_signature(original)}):\n"
-        f"        {_CALL} = {_CALL!r}\n{keep}"
-        f"        return {_CALL}({', '.join(_parameters(original))})\n    return shim\n"
+        f"{header}    def shim({_signature(original)}): "
+        f"{keep}{_CALL} = {_CALL!r}; return {_CALL}({', '.join(_parameters(original))})\n    return shim\n"
     )
     namespace: dict[str, Any] = {}
     exec(compile(source, "<forgemon>", "exec"), namespace)

@@ -95,8 +95,9 @@ def test_at_every_place(tmp_path: Path, shard: int) -> None:
 AT_ANY_LINE = """
 import dis, gc, linecache, random
 FOLDER = os.path.dirname(config["bootstrap"]) + os.sep
-GUARD_ITSELF = {"guarded", "protected", "swallow", "swallow_ours", "_raised_by_user", "before", "after", "call", "undisturbed", "_gone"}
-class Fault(Exception): ...
+GUARD_ITSELF = {"guarded", "protected", "swallow", "swallow_ours", "is_the_programs", "before", "after", "call", "undisturbed", "_gone"}
+class Fault(Exception):
+    __module__ = "builtins"  # an error of ours, and not one that the program sends
 ours = load()
 ours["guard"].Guard.calibrate = ours["steps"].Steps.calibrate = lambda self: None
 gc_objects = [found for found in gc.get_objects() if type(found) is types.FunctionType]
