@@ -19,6 +19,16 @@ from .probe import MODULES_EVERY
 if TYPE_CHECKING:
     from .session import Session
 
+READ_BY_COMPILERS = (
+    torch.nn.Module.train,
+    torch.nn.Module.zero_grad,
+    torch.nn.Module.load_state_dict,
+    torch.nn.utils.clip_grad_norm_,
+    torch.nn.utils.clip_grad_value_,
+    getattr(torch.nn.utils.clip_grad, "_clip_grads_with_norm_", None),
+)
+"""Functions that we observe and whose code a compiler reads where what it compiles calls them; others it calls as they are."""
+
 
 class Instruments:
     """The observers of one session."""
@@ -59,7 +69,9 @@ class Instruments:
         watch(torch.nn.utils.clip_grad_value_, None, self._clipped_by_value)
         always(torch.save, lambda values: self.save_begins(values[1]), self._saved)
         always(torch.optim.Optimizer.add_param_group, None, lambda values, result: self._optimizer_is_built())
-        always(torch.compile, lambda values: self._compiler_comes())
+        always(torch.compile, lambda values: self._compiler_comes(values[0]))
+        if hasattr(torch, "export"):
+            always(torch.export.export, lambda values: self._compiler_comes(None))
         watched(GRAD_SCALER.scale, None, self._scaled, light=(None, self._scaled_lightly))
         watch(GRAD_SCALER.unscale_, None, self._unscaled)
         for name in CRITERIA:
@@ -107,10 +119,13 @@ class Instruments:
         if found is not None and self.watch(found, began, ended):
             self._forwards.add(found)
 
-    def _compiler_comes(self) -> None:
+    def _compiler_comes(self, compiled: object) -> None:
         """It reads code: what it finds shall be the program's own."""
         self._compiles = True
         self._leave_forwards(self._forwards)
+        if not isinstance(compiled, torch.nn.Module):  # but a part of the loop, and what that calls is read with it
+            for function in READ_BY_COMPILERS:
+                self._session.attention.forget(unwrap(function))
 
     def _optimizer_is_built(self) -> None:
         """Its model is there by now, and the first forward yet to come. Where a compiler will read code, the first step is early enough."""
