@@ -87,6 +87,8 @@ class Guard:
         """`always`: whatever the mode. `light`: what is called instead in mode LOSS. `watched`: the function it belongs to. `trains`: that
         function goes backward or steps."""
         clock, here, thread, ident = time.perf_counter, self._here, self.thread, _thread.get_ident
+        # What is observed always (a save, a logged number) reads no gradients, and is often done on a thread of its own.
+        on_its_thread = trains or not always
 
         def in_this_mode(*values: Any) -> None:
             call = self._in_this_mode(callback, light, watched)
@@ -94,7 +96,7 @@ class Guard:
                 self.protected(call, *values)  # says which of the two it was
 
         def guarded(*values: Any) -> None:
-            if not self.active or not here or (thread.ident != ident() and thread.is_another(trains)):
+            if not self.active or not here or (on_its_thread and thread.ident != ident() and thread.is_another(trains)):
                 return
             if self.inside or _traces() or (self.captures is not None and self._in_a_capture()):
                 return

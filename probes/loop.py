@@ -126,9 +126,8 @@ class Loop:
             if self._batch.loader is None:
                 self._batch.again = again
                 self._batch.loader = self._read[1] if again else None
-        trains_first = graph and not (
-            self._batch.graph or self._batch.is_fetched
-        )  # else it may be what an agent does on its own
+        # Before that one it may be what an agent asks of its model to choose an action.
+        trains_first = graph and not (self._batch.graph or self._batch.is_fetched)
         self._batch.graph = self._batch.graph or graph
         self._batch.forwards += 1
         # The line is wanted where this may be an evaluation, and to find it takes long: not for each batch that trains.

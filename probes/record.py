@@ -43,7 +43,10 @@ STEP_COLUMNS: tuple[Column, ...] = (
     ("learning_rate", "f8"),  # of the first parameter group
     ("loss_scale", "f8"),
     ("gradient_norm", "f8"),  # total 2-norm as the optimizer used it
-    ("gradient_norm_before_clip", "f8"),  # 2-norm of what was clipped; only where a step has a single clip, and that by the 2-norm
+    (
+        "gradient_norm_before_clip",
+        "f8",
+    ),  # 2-norm of what was clipped; only where a step has a single clip, and that by the 2-norm
     ("batch_size", "f4"),  # samples over all micro-batches
     ("micro_batches", "f4"),  # backward calls since the previous step
     ("training", "f4"),  # 1 the root module was in training mode, 0 in evaluation mode

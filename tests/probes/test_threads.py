@@ -89,3 +89,20 @@ for step in range(10):
     chunk = read(tmp_path)
     assert column(chunk, "batch_size").tolist() == [8.0] * 10
     assert events(chunk, "evaluation") == [] and events(chunk, "detached") == []
+
+
+def test_what_another_thread_saves_is_seen(tmp_path: Path) -> None:
+    source = f"""{TRAIN}
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(6):
+    optimizer.zero_grad()
+    F.cross_entropy(model(x[:8]), y[:8]).backward()
+    optimizer.step()
+    if step == 3:
+        thread = threading.Thread(target=torch.save, args=(model.state_dict(), "model.pt"))
+        thread.start()
+        thread.join()
+"""
+    run_script(source, tmp_path)
+    (saved,) = events(read(tmp_path), "checkpoint")
+    assert saved["path"].endswith("model.pt") and saved["step"] == 4
