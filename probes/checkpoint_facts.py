@@ -169,8 +169,9 @@ class CheckpointFacts(Probe):
             elif file.was_there:
                 file.deleted = True
                 self.session.emit("checkpoint_deleted", path=file.path, saved_at_step=file.step)
-            else:
+            elif file.holds is not None:
                 file.holds = None  # written and renamed at once: its weights lie under another name, or nowhere
+                self.session.emit("checkpoint_deleted", path=file.path, saved_at_step=file.step)
 
     def _may_be_elsewhere(self, metric: str, step: int) -> bool:
         """Whether the weights of `step` may be kept in memory or in a file written by other means; remembered if so."""

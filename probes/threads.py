@@ -26,6 +26,8 @@ class TrainingThread:
         self.ident = 0
         self._helpers: set[int] = set()
         "Threads of C, in which autograd runs what a backward pass of the thread that trains calls."
+        self._others: set[int] = set()
+        "Threads that Python started."
         self._two_train = two_train
 
     def is_another(self, trains: bool) -> bool:
@@ -37,9 +39,10 @@ class TrainingThread:
             if trains:
                 self.ident = ident
             return False
-        if not _is_of_python(ident):
-            self._helpers.add(ident)
-            return False
+        if ident not in self._others:
+            kind = self._others if _is_of_python(ident) else self._helpers
+            kind.add(ident)
+            return self.is_another(trains)
         if not trains:
             return True
         if _has_nothing_to_do(self.ident):

@@ -89,6 +89,15 @@ def test_files_that_are_renamed_once_written_are_not_taken_for_overwritten(tmp_p
     assert facts == []
 
 
+def test_a_file_that_was_renamed_once_written_is_said_to_be_gone(tmp_path: Path) -> None:
+    unique = RENAMED.replace('"new.tmp"', 'f"new-{epoch}.tmp"')
+    checkpoint_facts(tmp_path, unique)
+    chunk = read(tmp_path)
+    assert len(events(chunk, "checkpoint")) == 6
+    gone = [event["path"].rpartition("/")[2] for event in events(chunk, "checkpoint_deleted")]
+    assert gone and set(gone) <= {f"new-{epoch}.tmp" for epoch in range(6)} and len(gone) == len(set(gone))
+
+
 ROTATED = """
 import time
 def seen(text):
