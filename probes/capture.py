@@ -5,12 +5,11 @@ Ours is not to be recorded, so that all callbacks are silent meanwhile: see Guar
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
+CAN_CAPTURE: bool = torch.backends.cuda.is_built()
 
-def asks_for_captures() -> Callable[[], bool] | None:
-    """What tells whether the current stream of the calling thread is being captured; it initialises no CUDA. None where torch is built
-    without CUDA."""
-    return torch.cuda.is_current_stream_capturing if torch.backends.cuda.is_built() else None
+
+def is_capturing() -> bool:
+    """Whether the calling thread's current stream is being captured. Initialises no CUDA."""
+    return CAN_CAPTURE and torch.cuda.is_current_stream_capturing()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .capture import asks_for_captures
+from .capture import CAN_CAPTURE, is_capturing
 from .dynamo import skip
 from .interrupts import is_the_programs
 from .observe import new_observer
@@ -60,7 +60,7 @@ class Guard:
         "In a callback: what torch's functions do for us is none of the loop's doing."
         self.when_over: Callable[[], None] | None = None
         "To be called once, when the callback under way is over."
-        self.captures = asks_for_captures()
+        self.captures: Callable[[], bool] | None = is_capturing if CAN_CAPTURE else None
         "Whether a CUDA graph is being captured just now; None where there can be none."
         self.after_capture: Callable[[], object] = lambda: None
         "Called in the first callback after a capture: all calls within it went unseen."
@@ -90,11 +90,6 @@ class Guard:
         # What is observed always (a save, a logged number) reads no gradients, and is often done on a thread of its own.
         on_its_thread = trains or not always
 
-        def in_this_mode(*values: Any) -> None:
-            call = self._in_this_mode(callback, light, watched)
-            if call is not None:
-                self.protected(call, *values)  # says which of the two it was
-
         def guarded(*values: Any) -> None:
             if not self.active or not here or (on_its_thread and thread.ident != ident() and thread.is_another(trains)):
                 return
@@ -109,7 +104,7 @@ class Guard:
                         watched.called(self.step)
                     apart(callback, values)
                 else:
-                    apart(in_this_mode, values)
+                    apart(self._call_in_this_mode, (callback, light, watched, values))
             except Exception as error:
                 self.swallow_ours(callback, error)
             finally:
@@ -139,6 +134,17 @@ class Guard:
             with self.undisturbed():
                 self.protected(self.after_capture)
         return False
+
+    def _call_in_this_mode(
+        self,
+        callback: Callable[..., None],
+        light: Callable[..., None] | None,
+        watched: Watched | None,
+        values: tuple[Any, ...],
+    ) -> None:
+        call = self._in_this_mode(callback, light, watched)
+        if call is not None:
+            self.protected(call, *values)  # says which of the two it was
 
     def _in_this_mode(
         self, callback: Callable[..., None], light: Callable[..., None] | None, watched: Watched | None
@@ -203,7 +209,7 @@ class Guard:
             self.swallow_ours(function, error)
 
     def swallow_ours(self, callback: Callable[..., object], error: Exception) -> None:
-        """Swallow what a callback raised, unless it was the user's own signal handler that did."""
+        """Swallow what a callback raised, unless the program sent it to itself while that ran."""
         if is_the_programs(error):
             raise error  # it came from outside while our code ran
         self.swallow(getattr(callback, "__qualname__", type(callback).__name__), error)

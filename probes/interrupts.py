@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
-_OURS_AND_LIBRARIES = tuple(os.path.dirname(os.path.abspath(file)) + os.sep for file in (__file__, torch.__file__, os.__file__))
+_OURS, _TORCH, _STANDARD = (os.path.dirname(os.path.abspath(file)) + os.sep for file in (__file__, torch.__file__, os.__file__))
+_INSTALLED = ("site-packages" + os.sep, "dist-packages" + os.sep)
+"""Folders that are inside the standard library's and hold anybody's packages, the program's among them."""
 
 
 def is_the_programs(error: Exception) -> bool:
@@ -22,7 +24,14 @@ def is_the_programs(error: Exception) -> bool:
     handlers = {_code_of(handler) for handler in map(signal.getsignal, signal.valid_signals())}
     if any(code in handlers for code in codes) or any(map(_handles_a_signal, _frames_of(error))):
         return True
-    return _is_of_the_program(type(error)) and all(code.co_filename.startswith(_OURS_AND_LIBRARIES) for code in codes)
+    return _is_of_the_program(type(error)) and all(is_ours_or_library(code.co_filename) for code in codes)
+
+
+def is_ours_or_library(file: str) -> bool:
+    """Whether a source file is one of the probes', of torch or of the standard library."""
+    if file.startswith((_OURS, _TORCH)):
+        return True
+    return file.startswith(_STANDARD) and not file[len(_STANDARD) :].startswith(_INSTALLED)
 
 
 def _frames_of(error: Exception) -> Iterator[types.FrameType]:
@@ -41,7 +50,7 @@ def _code_of(handler: Any) -> types.CodeType | None:
 def _handles_a_signal(frame: types.FrameType) -> bool:
     """Whether its arguments are those of a handler, which may be no plain function, and no longer be installed."""
     code = frame.f_code
-    if code.co_filename.startswith(_OURS_AND_LIBRARIES):
+    if is_ours_or_library(code.co_filename):
         return False
     values = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount]]
     if code.co_flags & 4:  # *args
@@ -56,4 +65,4 @@ def _is_of_the_program(kind: type) -> bool:
     file = getattr(module, "__file__", None)
     if kind.__module__ == "__main__":
         return True
-    return isinstance(file, str) and not file.startswith(_OURS_AND_LIBRARIES)
+    return isinstance(file, str) and not is_ours_or_library(file)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .losses import Loss, loss_value
+from .losses import Loss, undivided
 from .probe import Probe
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class LossLines(Probe):
         def deliver(values: list[float]) -> None:
             taken = iter(values)
             for name, losses in by_name.items():
-                found = [loss_value(next(taken), next(taken), known.passes) for _ in losses]
+                found = undivided([(next(taken), next(taken)) for _ in losses], known.passes, [1] * len(losses))
                 writer.metric(name, [step, now, sum(found) / len(found)])
 
         self.session.transfer.submit(

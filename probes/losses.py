@@ -6,7 +6,7 @@ graph; from the root of backward() the note is found again behind a division or 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -81,15 +81,15 @@ def loss_of_root(root: Any) -> Loss | None:
     return _loss_of(root)
 
 
-def loss_value(root: float, criterion: float, passes: Collection[int], divided_by: int = 1) -> float:
-    """What went backward, without a division by the number of backward passes to a step: `passes` are those that were seen. Any other
-    factor (a sum over n items, the half of a squared error) is the loop's own.
+def undivided(pairs: Sequence[tuple[float, float]], passes: Collection[int], divisors: Sequence[int]) -> list[float]:
+    """What went backward, without a division of all of it by the number of backward passes to a step: `passes` are those that were seen.
+    Any other factor (a sum over n items, the half of a squared error, the weight of one loss of two) is the loop's own.
 
-    `divided_by`: by what the root was divided last, where that is such a number."""
-    ratio = criterion / root if root else 0.0
-    if any(abs(ratio - number) < 1e-3 * number for number in passes if number > 1):
-        return criterion
-    return divided_by * root
+    `pairs`: root and criterion of each; `divisors`: by what each root is known to be divided, where no criterion tells."""
+    for number in passes:
+        if number > 1 and all(abs(criterion - number * root) <= 1e-3 * abs(criterion) for root, criterion in pairs):
+            return [criterion for _, criterion in pairs]
+    return [root * divisor for (root, _), divisor in zip(pairs, divisors, strict=True)]
 
 
 def _loss_of(tensor: torch.Tensor) -> Loss:

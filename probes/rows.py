@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 
-from .losses import loss_value
+from .losses import undivided
 from .record import STEP_COLUMNS
 from .reuse import Reuse
 from .window import NAN, Window
@@ -58,8 +58,8 @@ class Row:
     def take(self, norms: Sequence[float], numbers: Sequence[float], scale: float = NAN) -> None:
         """The numbers have arrived. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`; `scale`: of the loss."""
         self._norms, self._numbers_on_device, self._scale, self.scalars = norms, numbers, scale, []
-        pairs = zip(numbers[::2], numbers[1::2], self._factors, strict=False)
-        losses = [loss_value(root, criterion, self._passes, factor) for root, criterion, factor in pairs]
+        pairs = [(numbers[2 * i], numbers[2 * i + 1]) for i in range(self._losses)]
+        losses = undivided(pairs, self._passes, self._factors)
         self.loss = sum(losses) / self._losses if losses else NAN
 
     def __iter__(self) -> Iterator[float]:

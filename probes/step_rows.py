@@ -48,11 +48,8 @@ class StepRows:
 
     def queue(self, step: int, known: Known, now: Observation, window: Window, numbers: Mapping[str, float]) -> None:
         """Send for the numbers of a row; those on a GPU come some steps later."""
-        if window.backwards > 1 and window.losses and known.accumulates is None:
-            divides = all(abs(loss.divided_by - window.backwards) < 1e-6 for loss in window.losses)
-            known.accumulates = window.backwards if divides else 1
-        if now.window is not None and window.backwards not in known.passes and len(known.passes) < MOST_PASSES:
-            known.passes = (*known.passes, window.backwards)
+        if now.window is not None:
+            _learn_divisions(known, window)
         divisor, passes = known.accumulates or 1, known.passes
         row = Row(step, time.time(), known.index, now.learning_rate, window, now.reuse, numbers, divisor, passes)
         gradients = None
@@ -113,3 +110,12 @@ class StepRows:
             previous_step=known.steps - 1,
             where=reuse.where,
         )
+
+
+def _learn_divisions(known: Known, window: Window) -> None:
+    """How many backward passes a step of `known` may have, and whether the loop divides its losses by that."""
+    if window.backwards > 1 and window.losses and known.accumulates is None:
+        divides = all(abs(loss.divided_by - window.backwards) < 1e-6 for loss in window.losses)
+        known.accumulates = window.backwards if divides else 1
+    if window.backwards not in known.passes and len(known.passes) < MOST_PASSES:
+        known.passes = (*known.passes, window.backwards)

@@ -10,12 +10,9 @@ import _thread
 import sys
 import types
 from collections.abc import Callable
-from os.path import basename
 
-WAITING = frozenset(
-    ("threading.py", "queue.py", "selectors.py", "_base.py", "thread.py", "base_events.py", "connection.py", "popen_fork.py")
-)
-"""Files of the standard library in which a thread waits that has nothing to do."""
+WAITS_IN = ("threading", "queue", "selectors", "concurrent.futures.thread", "concurrent.futures._base", "asyncio.base_events")
+"""Modules of the standard library in which a thread waits that has nothing to do."""
 
 
 class TrainingThread:
@@ -65,10 +62,11 @@ def _is_of_python(ident: int) -> bool:
     frame = _frame_of(ident)
     while frame is not None and frame.f_back is not None:
         frame = frame.f_back
-    return frame is not None and basename(frame.f_code.co_filename) == "threading.py"
+    return frame is not None and frame.f_code.co_filename == threading.__file__
 
 
 def _has_nothing_to_do(ident: int) -> bool:
     """Whether it has ended or waits in the standard library."""
     frame = _frame_of(ident)
-    return frame is None or basename(frame.f_code.co_filename) in WAITING
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in WAITS_IN}
+    return frame is None or frame.f_code.co_filename in files

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .capture import is_capturing
+
 Deliver = Callable[[list[float]], None]
 
 WAITING_LIMIT = 256
@@ -49,7 +51,7 @@ class Transfer:
         False, and no delivery, where that cannot be had without waiting: the device is far behind, or is of a kind unknown to
         us. A `rare` one is taken although the device is far behind.
         """
-        if all(scalar.is_cpu for scalar in scalars):  # a tenth of what its device's type costs
+        if _are_here(scalars):
             values = _read_now(scalars)
             if self._waiting:
                 self._waiting.append(([], deliver, values))
@@ -58,7 +60,7 @@ class Transfer:
             return True
         if any(not scalar.is_cpu and scalar.device.type != "cuda" for scalar in scalars):
             return False
-        if len(self._waiting) >= (RARE_LIMIT if rare else WAITING_LIMIT) or _capturing():
+        if len(self._waiting) >= (RARE_LIMIT if rare else WAITING_LIMIT) or is_capturing():
             return False
         self._waiting.append(self._sent(scalars, deliver))
         return True
@@ -89,7 +91,8 @@ class Transfer:
         """Deliver what has arrived, without waiting."""
         while self._waiting:
             parts, deliver, values = self._waiting[0]
-            if parts and (_capturing() or not all(part.done.query() for part in parts)):
+            # To ask for an event would spoil a capture.
+            if parts and (is_capturing() or not all(part.done.query() for part in parts)):
                 return
             self._waiting.popleft()
             for _, buffer, places in parts:
@@ -117,9 +120,12 @@ class Transfer:
             return torch.empty(size, dtype=torch.float64, device="cpu", pin_memory=True)
 
 
-def _capturing() -> bool:
-    """Whether the loop captures a CUDA graph: to ask for an event would spoil it."""
-    return torch.cuda.is_current_stream_capturing()
+def _are_here(scalars: Sequence[torch.Tensor]) -> bool:
+    """Whether all are on the CPU. At every observed step, so that no generator is made for it."""
+    for scalar in scalars:  # noqa: SIM110
+        if not scalar.is_cpu:  # a tenth of what its device's type costs
+            return False
+    return True
 
 
 def _read_now(scalars: Sequence[torch.Tensor]) -> list[float]:

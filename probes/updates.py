@@ -2,10 +2,9 @@
 
 Of a tensor with n entries k are looked at, every s-th from the first on, with s prime to the tensor's sizes, so that the sample
 runs through all rows and columns alike, to the end of the tensor. The norm is taken to be sqrt(n / k) times that of the sample: exact
-up to MOST_ENTRIES entries, off by
-about 1 / sqrt(2 k) (3 %) where entries are of one kind, by a quarter where few of them carry the norm (an embedding of which a
-batch touches a tenth, a weight whose rows differ by orders of magnitude). The update is what the step changed in the stored numbers,
-so one that a half-precision weight rounds away is zero. Sharded tensors: the local shard's.
+up to MOST_ENTRIES entries, off by about 1 / sqrt(2 k) (3 to 5 %) where entries are of one kind, by a quarter where few of them carry
+the norm (an embedding of which a batch touches a tenth, a weight whose rows differ by orders of magnitude). The update is what the
+step changed in the stored numbers, so one that a half-precision weight rounds away is zero. Sharded tensors: the local shard's.
 """
 
 from __future__ import annotations

@@ -80,13 +80,14 @@ class Window:
 
     def cleared(self, parameters: frozenset[int]) -> None:
         """The gradients of the parameters with these ids were cleared."""
-        if parameters in self.since_cleared or len(self.since_cleared) < MOST_CLEARED:
+        self.since_cleared.pop(parameters, None)  # the newest comes last
+        if len(self.since_cleared) < MOST_CLEARED:
             self.since_cleared[parameters] = Window()
 
     def of(self, parameters: tuple[int, ...]) -> Window:
         """What of it went into a step with the parameters of these ids: only what came after their gradients were cleared last (an
         adversarial attack goes backward before, and so did a step that a GradScaler skipped)."""
-        for cleared, since in self.since_cleared.items():
+        for cleared, since in reversed(self.since_cleared.items()):
             if since.backwards and cleared.issuperset(parameters):
                 since.data_s, since.evaluation_s, since.complete = self.data_s, self.evaluation_s, self.complete
                 return since

@@ -27,6 +27,15 @@ def save():
     json.dump(measured, open("measured.json", "w"))
 """
 
+TRAIN = """
+def train(steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+"""
+"Goes on for so many steps, all on one batch."
+
 ADVERSARIAL = (
     COMMON
     + """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.probes.common_script import COMMON
+from tests.probes.common_script import COMMON, TRAIN
 from tests.probes.watched import column, read, run_script
 
 PARTS = {
@@ -26,12 +26,8 @@ class Net(torch.nn.Module):
         return self.scores(x)
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-def train(steps):
-    for _ in range(steps):
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
 """
+    + TRAIN
 )
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import queue
 from pathlib import Path
 
 import pytest
+import torch
 
+from probes import guard
+from probes.interrupts import is_ours_or_library
 from tests.probes.common_script import COMMON
 from tests.probes.watched import column, read, run_script
 
@@ -111,3 +116,10 @@ print(len(graph), "output" in graph)
     plain = run_script(source, tmp_path, watched=False).stdout
     assert run_script(source, tmp_path).stdout == plain
     assert len(column(read(tmp_path), "step")) == 5  # and read() fails on any recorded error of the probe
+
+
+def test_installed_packages_are_the_programs() -> None:
+    standard = os.path.dirname(os.__file__)
+    ours = [guard.__file__, torch.__file__, queue.__file__, f"{standard}/concurrent/futures/thread.py"]
+    theirs = ["/home/me/train.py", f"{standard}/site-packages/package/train.py", f"{standard}/dist-packages/package/train.py"]
+    assert [is_ours_or_library(file) for file in [*ours, *theirs]] == [True] * 4 + [False] * 3

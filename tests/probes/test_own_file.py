@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from probes.own_file import OwnFile
-from tests.probes.common_script import COMMON
+from tests.probes.common_script import COMMON, TRAIN
 from tests.probes.watched import column, events, read, run_script
 
 DAEMON = (
@@ -18,11 +18,9 @@ DAEMON = (
 import os
 session = sys.modules["_forgemon_probe"].session
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-def train(steps):
-    for _ in range(steps):
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
+"""
+    + TRAIN
+    + """
     assert session.writer.flush(30)
 train(10)
 os.closerange(3, 256)
@@ -52,11 +50,13 @@ def test_what_is_no_longer_ours_is_neither_used_nor_closed(tmp_path: Path) -> No
     fd = ours.descriptor()
     with (tmp_path / "theirs").open("w") as theirs:
         os.dup2(theirs.fileno(), fd)
-        assert ours.descriptor() != fd
-        os.dup2(theirs.fileno(), ours.descriptor())
+        anew = ours.descriptor()
+        assert anew != fd
+        os.dup2(theirs.fileno(), anew)
         ours.close()
-        assert os.fstat(fd).st_ino == (tmp_path / "theirs").stat().st_ino
-        os.close(fd)
+        for of_theirs in (fd, anew):
+            assert os.fstat(of_theirs).st_ino == (tmp_path / "theirs").stat().st_ino
+            os.close(of_theirs)
 
 
 def test_a_file_that_was_closed_is_opened_again(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from probes.losses import Loss, loss_value
+from probes.losses import Loss, undivided
 from probes.record import STEP_COLUMNS
 from probes.reuse import Reuse
 from probes.rows import GradientRow, Row
@@ -17,7 +17,7 @@ from probes.window import Window
 def test_a_row_that_waits_to_be_written_keeps_no_tensor_alive() -> None:
     window = Window()
     window.backwards, window.samples, window.training = 2, 8.0, True
-    window.losses = [Loss(torch.tensor(1.0), torch.tensor(2.0)), Loss(torch.tensor(3.0), None)]
+    window.losses = [Loss(torch.tensor(1.0), torch.tensor(2.0)), Loss(torch.tensor(3.0), torch.tensor(6.0))]
     window.clipped_norm = torch.tensor(7.0)
     row = Row(5, 1.5, 0, 0.1, window, Reuse(4, 1, torch.nn.Parameter(torch.ones(2)), None), {"step_s": 0.25}, passes=(2,))
     assert len(row.scalars) == 5
@@ -25,7 +25,7 @@ def test_a_row_that_waits_to_be_written_keeps_no_tensor_alive() -> None:
     held = [value for value in vars(row).values() if isinstance(value, (torch.Tensor, Window, Reuse))]
     assert held == [] and row.scalars == []
     found = dict(zip([column[0] for column in STEP_COLUMNS], row, strict=True))
-    assert (found["step"], found["loss"], found["gradient_norm"], found["gradient_norm_before_clip"]) == (5, 2.5, 5.0, 7.0)
+    assert (found["step"], found["loss"], found["gradient_norm"], found["gradient_norm_before_clip"]) == (5, 4.0, 5.0, 7.0)
     assert (found["micro_batches"], found["batch_size"], found["training"], found["gradients_reused"]) == (2, 8, 1, 0.25)
     assert found["step_s"] == 0.25 and math.isnan(found["loss_scale"])
 
@@ -37,19 +37,20 @@ def test_a_parameter_without_a_gradient_is_absent_from_its_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("root", "criterion", "passes", "divided_by", "expected"),
+    ("pairs", "passes", "divisor", "expected"),
     [
-        (0.5, 2.0, (4,), 1, 2.0),
-        (0.5, 2.0, (1, 3), 1, 0.5),  # whoever divides by another number means it: a sum over items, the half of a square
-        (0.5, 16.0, (4,), 4, 2.0),
-        (math.nan, 2.0, (4,), 1, math.nan),
-        (0.0, 2.0, (4,), 1, 0.0),
+        ([(0.5, 2.0), (0.0, 0.0)], (1, 4), 1, [2.0, 0.0]),
+        ([(0.5, 2.0)], (1, 3), 1, [0.5]),  # whoever divides by another number means it: a sum over items, the half of a square
+        ([(1.0, 2.0), (3.0, 3.0)], (2,), 1, [1.0, 3.0]),  # and whoever weighs one loss of two
+        ([(0.5, 16.0)], (4,), 4, [2.0]),
+        ([(math.nan, 2.0)], (4,), 1, [math.nan]),
+        ([(0.0, 2.0)], (4,), 1, [0.0]),
     ],
 )
-def test_only_a_division_by_the_number_of_backward_passes_is_undone(
-    root: float, criterion: float, passes: tuple[int, ...], divided_by: int, expected: float
+def test_only_a_division_of_all_by_the_number_of_backward_passes_is_undone(
+    pairs: list[tuple[float, float]], passes: tuple[int, ...], divisor: int, expected: list[float]
 ) -> None:
-    assert loss_value(root, criterion, passes, divided_by) == pytest.approx(expected, nan_ok=True)
+    assert undivided(pairs, passes, [divisor] * len(pairs)) == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_step_counts_from_where_its_gradients_were_cleared() -> None:
@@ -67,3 +68,14 @@ def test_a_step_counts_from_where_its_gradients_were_cleared() -> None:
     assert (found.backwards, [loss.root.item() for loss in found.losses], found.data_s) == (1, [5.0], 0.5)
     assert found.clipped_norm == 6.0 and window.clipped_norm is None
     assert window.of((1, 4)) is window  # it holds others, which were not cleared
+
+
+@pytest.mark.parametrize("clearings", [(3, 2), (2, 3), (3, 2, 3)])
+def test_of_several_clearings_the_newest_counts(clearings: tuple[int, ...]) -> None:
+    """Of a model with three parameters and of an optimizer of two of them."""
+    window = Window()
+    for parameters in (frozenset(range(1, count + 1)) for count in clearings):
+        window.went_backward(Loss(torch.tensor(1.0), None))
+        window.cleared(parameters)
+    window.went_backward(Loss(torch.tensor(5.0), None))
+    assert [loss.root.item() for loss in window.of((1, 2)).losses] == [5.0]

@@ -13,6 +13,14 @@ from tests.probes.common_script import COMMON, measured
 from tests.probes.watched import column, events, read, run_script
 
 START = COMMON + "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+EPOCHS = """for epoch in range(3):
+    model.train()
+    for inputs, targets in train_loader:
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+    model.eval()
+"""
 
 
 @pytest.mark.parametrize(
@@ -116,14 +124,7 @@ def test_two_passes_over_one_loader_are_two_results(tmp_path: Path) -> None:
     run_script(
         f"""{START}
 other = torch.nn.Linear(8, 3)
-for epoch in range(3):
-    model.train()
-    for inputs, targets in train_loader:
-        optimizer.zero_grad()
-        F.cross_entropy(model(inputs), targets).backward()
-        optimizer.step()
-    model.eval()
-    for one in (model, other):
+{EPOCHS}    for one in (model, other):
         total = 0.0
         with torch.no_grad():
             for inputs, targets in val_loader:
@@ -143,14 +144,7 @@ def test_padding_does_not_count_in_a_validation_loss(tmp_path: Path) -> None:
         f"""{START}
 padded = y.clone()
 padded[70:84] = -100
-for epoch in range(3):
-    model.train()
-    for inputs, targets in train_loader:
-        optimizer.zero_grad()
-        F.cross_entropy(model(inputs), targets).backward()
-        optimizer.step()
-    model.eval()
-    with torch.no_grad():
+{EPOCHS}    with torch.no_grad():
         for start in range(64, 96, 8):
             F.cross_entropy(model(x[start : start + 8]), padded[start : start + 8])
     counted = torch.cat([torch.arange(64, 70), torch.arange(84, 96)])

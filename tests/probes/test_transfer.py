@@ -51,7 +51,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(transfer, "is_capturing", lambda: False)
     monkeypatch.setattr(transfer, "joined", lambda scalars: joined([scalar.tensor for scalar in scalars]))
     Event.made = []
     return Event.made
@@ -129,7 +129,7 @@ def test_other_devices_and_captures_are_refused(copies: list[Event], monkeypatch
     sending = Transfer()
     other: Any = [Scalar("mps", 1.0)]
     assert not sending.submit(other, lambda values: None)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(transfer, "is_capturing", lambda: True)
     one: Any = [Scalar("cuda:0", 1.0)]
     assert not sending.submit(one, lambda values: None)
     assert copies == []
