@@ -91,27 +91,30 @@ class Guard:
         on_its_thread = trains or not always
 
         def guarded(*values: Any) -> None:
-            if not self.active or not here or (on_its_thread and thread.ident != ident() and thread.is_another(trains)):
-                return
-            if self.inside or _traces() or (self.captures is not None and self._in_a_capture()):
-                return
-            began = clock()
             try:
-                self.inside = True
-                self.calls += 1
-                if always or self.mode == AWAKE:
-                    if watched is not None:
-                        watched.called(self.step)
-                    apart(callback, values)
-                else:
-                    apart(self._call_in_this_mode, (callback, light, watched, values))
-            except Exception as error:
-                self.swallow_ours(callback, error)
-            finally:
-                self.inside = False
-                if self.when_over is not None:
-                    self._now_over()
-                self.spent_s += clock() - began + self.overhead_s
+                if not self.active or not here or (on_its_thread and thread.ident != ident() and thread.is_another(trains)):
+                    return
+                if self.inside or _traces() or (self.captures is not None and self._in_a_capture()):
+                    return
+                began = clock()
+                try:
+                    self.inside = True
+                    self.calls += 1
+                    if always or self.mode == AWAKE:
+                        if watched is not None:
+                            watched.called(self.step)
+                        apart(callback, values)
+                    else:
+                        apart(self._call_in_this_mode, (callback, light, watched, values))
+                except Exception as error:
+                    self.swallow_ours(callback, error)
+                finally:
+                    self.inside = False
+                    if self.when_over is not None:
+                        self._now_over()
+                    self.spent_s += clock() - began + self.overhead_s
+            except RecursionError:  # the program has called itself so often that there is no room for us, not even to say so
+                self.unsaid += 1
 
         guarded._torchdynamo_disable = True  # type: ignore[attr-defined]
         skip([guarded.__code__])

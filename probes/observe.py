@@ -1,8 +1,7 @@
 """Observe a Python function by its code, so that every reference to it is covered: from-imports, bound methods, partials.
 
 One interface, two mechanisms. On 3.12 and later `sys.monitoring` reports the start and the return of a code object and nothing in
-the function changes. On 3.10 and 3.11 the function's `__code__` is swapped for a shim of the same signature, source file
-and line (so that `inspect` and `torch.jit.script` still see the original), which calls the original code between the callbacks.
+the function changes. On 3.10 and 3.11 the function's `__code__` is swapped for the same with the two calls in it.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
-OnStart = Callable[[tuple[Any, ...]], None]
-"""Called with the values of the function's parameters, in the order of its signature."""
-OnReturn = Callable[[tuple[Any, ...], Any], None]
-"""Called with the same and with the returned value. Not called when the function raises."""
+from .calls_within import parameters, with_calls
 
-_CALL = "_forgemon_call"
+OnStart = Callable[[tuple[Any, ...]], None]
+"""Called with the values of the function's parameters: those by position, by keyword, *args, **kwargs."""
+OnReturn = Callable[[tuple[Any, ...], Any], None]
+"""Called with the same, as they stand then, and with the returned value. Not called when the function raises."""
 
 
 class Observer(Protocol):
@@ -64,12 +63,7 @@ def forward_of(kind: type) -> Any:
 def parameter_names(function: Any) -> tuple[str, ...]:
     """Names of the values that callbacks get, in their order."""
     found = unwrap(function)
-    return () if found is None else _parameters(found.__code__)
-
-
-def _parameters(code: types.CodeType) -> tuple[str, ...]:
-    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
-    return code.co_varnames[:count]
+    return () if found is None else parameters(found.__code__)
 
 
 class CodeObserver:
@@ -83,109 +77,32 @@ class CodeObserver:
         if found is None or found in self._swapped:
             return False
         original = found.__code__
-        clone = types.FunctionType(original, found.__globals__, found.__name__, found.__defaults__, found.__closure__)
-        clone.__kwdefaults__ = found.__kwdefaults__
-        shim = _shim_code(original, _caller(clone, on_start, on_return))
-        self._swapped[found] = (original, shim)
-        found.__code__ = shim
+        calling = with_calls(original, on_start, on_return)
+        self._swapped[found] = (original, calling)
+        found.__code__ = calling
         return True
 
     def forget(self, function: Any) -> None:
         found = unwrap(function)
         if found in self._swapped:
-            original, shim = self._swapped[found]
-            if found.__code__ is shim:  # somebody else may have swapped it since: then ours is no longer in the way
+            original, calling = self._swapped[found]
+            if found.__code__ is calling:  # somebody else may have swapped it since: then ours is no longer in the way
                 found.__code__ = original
             self._swapped.pop(found, None)
 
     def suspend(self, function: types.FunctionType) -> None:
-        original, shim = self._swapped[function]
-        if function.__code__ is shim:
+        original, calling = self._swapped[function]
+        if function.__code__ is calling:
             function.__code__ = original
 
     def resume(self, function: types.FunctionType) -> None:
-        original, shim = self._swapped[function]
+        original, calling = self._swapped[function]
         if function.__code__ is original:
-            function.__code__ = shim
+            function.__code__ = calling
 
     def remove(self) -> None:
         for function in list(self._swapped):
             self.forget(function)
-
-
-def _caller(clone: types.FunctionType, on_start: OnStart | None, on_return: OnReturn | None) -> Callable[..., Any]:
-    """What the shim calls with its own parameters: the callbacks around the original. `spread` undoes *args and **kwargs."""
-    code = clone.__code__
-    positional, keyword_only = code.co_argcount, code.co_kwonlyargcount
-    names = code.co_varnames[positional : positional + keyword_only]
-    has_args, has_kwargs = bool(code.co_flags & 4), bool(code.co_flags & 8)
-    plain = not (keyword_only or has_args or has_kwargs)
-
-    def call(*values: Any) -> Any:
-        if on_start is not None:
-            on_start(values)
-        if plain:
-            result = clone(*values)
-        else:
-            more = values[positional + keyword_only] if has_args else ()
-            named = dict(zip(names, values[positional : positional + keyword_only], strict=True))
-            if has_kwargs:
-                named.update(values[-1])
-            result = clone(*values[:positional], *more, **named)
-        if on_return is not None:
-            on_return(values, result)
-        return result
-
-    call._torchdynamo_disable = True  # type: ignore[attr-defined]
-    return call
-
-
-def own_codes() -> list[types.CodeType]:
-    """The code of ours that stands around an observed function's."""
-    return [constant for constant in _caller.__code__.co_consts if isinstance(constant, types.CodeType)]
-
-
-def _shim_code(original: types.CodeType, call: Callable[..., Any]) -> types.CodeType:
-    """Code with the signature, free variables and source position of `original` that returns `call(*its parameters)`."""
-    free = original.co_freevars
-    header = f"def _make({', '.join(free)}):\n"
-    # A nested function that never runs makes the compiler keep the same free variables.
-    keep = f"_never = lambda: ({', '.join(free)},); " if free else ""
-    # On one line, so that a traceback shows the first line of the original.
-    source = (
-        f"{header}    def shim({_signature(original)}): "
-        f"{keep}{_CALL} = {_CALL!r}; return {_CALL}({', '.join(_parameters(original))})\n    return shim\n"
-    )
-    namespace: dict[str, Any] = {}
-    exec(compile(source, "<forgemon>", "exec"), namespace)
-    code: types.CodeType = namespace["_make"](*[None] * len(free)).__code__
-    changes: dict[str, Any] = {
-        "co_name": original.co_name,
-        "co_filename": original.co_filename,
-        "co_firstlineno": original.co_firstlineno,
-        "co_consts": tuple(call if constant == _CALL else constant for constant in code.co_consts),
-    }
-    if sys.version_info >= (3, 11):
-        changes["co_qualname"] = original.co_qualname
-    return code.replace(**changes)
-
-
-def _signature(code: types.CodeType) -> str:
-    """Parameter list without defaults: those stay on the function object."""
-    names, positional = code.co_varnames, code.co_argcount
-    parts = list(names[:positional])
-    if code.co_posonlyargcount:
-        parts.insert(code.co_posonlyargcount, "/")
-    after = positional + code.co_kwonlyargcount
-    has_args = bool(code.co_flags & 4)
-    if has_args:
-        parts.append("*" + names[after])
-    elif code.co_kwonlyargcount:
-        parts.append("*")
-    parts += names[positional:after]
-    if code.co_flags & 8:
-        parts.append("**" + names[after + has_args])
-    return ", ".join(parts)
 
 
 class MonitoringObserver:
@@ -254,4 +171,4 @@ def _values(frame: types.FrameType, code: types.CodeType) -> tuple[Any, ...]:
     # These are frames of torch's functions, gone in a moment; a user's frame is never asked for its locals, because before 3.13
     # that writes a snapshot into the frame which keeps tensors alive and shows in the user's own locals().
     values = frame.f_locals
-    return tuple(values.get(name) for name in _parameters(code))
+    return tuple(values.get(name) for name in parameters(code))

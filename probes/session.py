@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from . import discover, dynamo
+from . import discover
 from .attention import Attention
 from .evaluations import Batch, EvaluationPass
 from .facts import Facts
@@ -22,7 +22,7 @@ from .instruments import Instruments
 from .looks import Looks
 from .loop import Loop
 from .moment import Moment, step_running
-from .observe import new_observer, own_codes
+from .observe import new_observer
 from .optimizers import Optimizers
 from .period import Period
 from .probe import Probes
@@ -74,7 +74,6 @@ class Session:
         "What takes out that which a probe put in itself."
         self.observer = new_observer()
         self.attention = Attention(self.guard, self.observer, self.roused, self.step_now)
-        dynamo.skip(own_codes())
         self.probes = Probes(new_probes(self), self.guard.swallow_ours)
         self.signals = Signals(self.probes, self.emit)
         self.instruments = Instruments(self)
