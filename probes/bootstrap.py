@@ -16,7 +16,7 @@ from typing import Any
 PACKAGE = "_forgemon_probes"
 STATE = "_forgemon_probe"
 ORDER = (
-    "record own_file table "
+    "record own_file table modules "
     "where schedule expected writer "
     "bytecode calls_within observe "
     "dynamo torch_modes capture threads interrupts guard pending moment transfer graph_marks losses "

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from .modules import named_parameters, parameters
+
 MOST_KEYS = 30
 MOST_SCALARS = 12
 _PROGRESS = re.compile(r"step|iter|epoch|loss|acc|metric|score|best|perplexity|ppl|auc|f1|error", re.IGNORECASE)
@@ -72,7 +74,7 @@ def weights_in(saved: object) -> Iterator[dict[str, Any]]:
         return
     for value in [saved, *(_values(saved) if isinstance(saved, dict) else ())]:
         if isinstance(value, torch.nn.Module):
-            yield dict(value.named_parameters())
+            yield dict(named_parameters(value))
         elif isinstance(value, dict) and not _is_optimizer_state(value) and any(map(_is_weight, _values(value))):
             yield value
 
@@ -116,7 +118,7 @@ def holds(saved: object, root: torch.nn.Module | None) -> bool:
     """Whether the weights in it are those that `root` has now; False for a copy taken earlier, or one that cannot be compared."""
     if root is None or saved is root:
         return True
-    for name, parameter in root.named_parameters():
+    for name, parameter in named_parameters(root):
         if parameter.requires_grad and 1 < parameter.numel() <= 1_000_000 and type(parameter.data) is torch.Tensor:
             name = own_name(name)
             same = [_same(weights[name], parameter) for weights in weights_in(saved) if name in weights]
@@ -126,7 +128,7 @@ def holds(saved: object, root: torch.nn.Module | None) -> bool:
 
 def runs_on_cpu(root: torch.nn.Module | None) -> bool:
     """Whether what is saved can be compared with the weights that `root` has now: those of a GPU would have to be waited for."""
-    first = next(root.parameters(), None) if root is not None else None
+    first = next(parameters(root), None) if root is not None else None
     return first is None or first.device.type == "cpu"
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from .modules import buffers, parameters
+
 MOST_OTHERS = 20
 """Values looked at before a dictionary is taken to hold no tensors."""
 
@@ -17,17 +19,17 @@ def copy_in_memory(root: torch.nn.Module) -> bool:
 
     Lists are left out: an optimizer's step, which may run beside us, fills several with tensors of these shapes.
     """
-    live = [p for p in root.parameters() if p.requires_grad]
+    live = [p for p in parameters(root) if p.requires_grad]
     if not live:
         return False
     shapes = {tuple(p.shape) for p in live}
-    own = {p.data_ptr() for p in [*root.parameters(), *root.buffers()] if _is_plain(p)}
+    own = {p.data_ptr() for p in [*parameters(root), *buffers(root)] if _is_plain(p)}
     kind, count = type(root), len(live)
     # At once, as the list of all keeps alive every tensor that the loop lets go of meanwhile.
     things = [one for one in gc.get_objects() if (found := type(one)) is dict or found is OrderedDict or found is kind]
     for thing in things:
         if type(thing) is kind:
-            values = [] if thing is root else [p for m in torch.nn.Module.modules(thing) for p in m._parameters.values()]
+            values = [] if thing is root else list(parameters(thing))
         elif len(thing) >= count:
             values = list(thing.values())
         else:

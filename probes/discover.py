@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from .modules import children, named_parameters, own_attributes, parameters
+
 WALK_LIMIT = 200_000
 _PLAIN = (int, float, str, bool, type(None))
 """To write down a tensor of a GPU would be to wait for it."""
@@ -20,10 +22,8 @@ def live_objects() -> tuple[list[torch.optim.Optimizer], list[torch.nn.Module]]:
     optimizers, modules = _sort(gc.get_objects())
     if not optimizers and not modules:
         optimizers, modules = _sort(_reachable())  # after gc.freeze() the collector lists nothing
-    children = {
-        id(child) for module in modules.values() for child in module.__dict__.get("_modules", {}).values() if child is not None
-    }
-    roots = [m for identity, m in modules.items() if identity not in children and _has_parameters(m)]
+    inner = {id(child) for module in modules.values() for _, child in children(module)}
+    roots = [m for identity, m in modules.items() if identity not in inner and next(parameters(m), None) is not None]
     return optimizers, [root for root in roots if not isinstance(root, torch.nn.modules.loss._Loss)]
 
 
@@ -34,7 +34,7 @@ def _sort(objects: Iterable[Any]) -> tuple[list[torch.optim.Optimizer], dict[int
         kind = type(found)  # isinstance() would run the user's code behind __class__ of lazy proxies
         if issubclass(kind, torch.optim.Optimizer):
             optimizers.append(found)
-        elif issubclass(kind, torch.nn.Module) and "_parameters" in found.__dict__:
+        elif issubclass(kind, torch.nn.Module) and "_parameters" in own_attributes(found):
             modules[id(found)] = found
     return optimizers, modules
 
@@ -60,16 +60,12 @@ def _reachable() -> Iterable[Any]:
         todo.extend(gc.get_referents(found))
 
 
-def _has_parameters(module: torch.nn.Module) -> bool:
-    return any(True for _ in module.parameters())
-
-
 def parameter_names(roots: list[torch.nn.Module]) -> dict[int, str]:
     """id of a parameter -> its name as the model's state_dict has it, without the wrappers of torch.compile and DDP."""
     names: dict[int, str] = {}
     for root in roots:
         prefix = f"{type(root).__name__}." if len(roots) > 1 else ""
-        for name, parameter in root.named_parameters():
+        for name, parameter in named_parameters(root):
             names.setdefault(id(parameter), prefix + plain_name(name))
     return names
 

@@ -7,6 +7,7 @@ from typing import TypeGuard
 import torch
 
 from .checkpoints import own_name, weights_in
+from .modules import named_parameters
 from .transfer import Transfer
 
 PARAMETERS, ENTRIES = 4, 4
@@ -51,7 +52,7 @@ class Fingerprints:
 
 def _chosen(root: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
     """With the names that they have in a state_dict of the program's own model, whatever wraps it."""
-    trained = [(name, p) for name, p in root.named_parameters() if p.requires_grad and p.numel() > 1]
+    trained = [(name, p) for name, p in named_parameters(root) if p.requires_grad and p.numel() > 1]
     plain = [(name, p) for name, p in trained if p.is_floating_point() and type(p.data) is torch.Tensor]
     last = len(plain) - 1
     places = sorted({round(i * last / (PARAMETERS - 1)) for i in range(PARAMETERS)}) if plain else []

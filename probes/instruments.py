@@ -13,6 +13,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from . import checkpoints, dynamo
 from .losses import CRITERIA, GRAD_SCALER, note_loss, plain_tensor
+from .modules import parameters
 from .observe import Observer, forward_of, parameter_names, unwrap
 from .probe import MODULES_EVERY
 
@@ -174,7 +175,7 @@ class Instruments:
         # By None the gradients vanish, which shows by itself; zeroed in place they may stay the same tensors.
         if len(values) > 1 and values[1] is False:
             self._session.optimizers.cleared(None)
-        self._session.loop.cleared(lambda: frozenset(map(id, torch.nn.Module.parameters(values[0]))))
+        self._session.loop.cleared(lambda: frozenset(map(id, parameters(values[0]))))
         self._session.probes.tell("zeroed", None, values[0])
 
     def _mode_changed(self, values: tuple[Any, ...]) -> None:

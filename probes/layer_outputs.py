@@ -13,6 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from . import dynamo
 from .batch_inputs import Entry
 from .extremes import INFINITY, float_tensors, largest
+from .modules import named_modules
 
 if TYPE_CHECKING:
     from .session import Session
@@ -46,7 +47,7 @@ class LayerOutputs:
         if root is None or dynamo.has_compiled_frames() or getattr(root, "_compiled_call_impl", None) is not None:
             return
         self._root = weakref.ref(root)
-        self._names = {id(module): name for name, module in torch.nn.Module.named_modules(root)}
+        self._names = {id(module): name for name, module in named_modules(root)}
         hook = self._session.guard(self._called, always=True)
         try:
             self._handle, self._sees_kwargs = register_module_forward_hook(hook, with_kwargs=True), True

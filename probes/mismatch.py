@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from .known import Known, Observation
+from .modules import parameters
 from .probe import MODULES_EVERY, QUIET, Probe
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class OptimizerMismatch(Probe):
     def _list_outside(self) -> None:
         roots, optimizers = self.session.roots(), self.session.optimizers.living()
         held = _held(optimizers)
-        trained = [p for root in roots if root.training for p in root.parameters()]
+        trained = [p for root in roots if root.training for p in parameters(root)]
         outside = list({id(p): p for p in trained if p.requires_grad and id(p) not in held}.values())
         self._count_outside = len(outside)
         self._outside = [weakref.ref(p) for p in outside[:: max(1, -(-len(outside) // MOST_OUTSIDE))]]

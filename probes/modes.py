@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+
+from .modules import children, named_modules, own_attributes
 
 WRAPPERS = frozenset({"DistributedDataParallel", "DataParallel", "OptimizedModule", "FullyShardedDataParallel"})
 """Their own mode says nothing: `wrapper.module.eval()` leaves the wrapper's as it was."""
@@ -65,7 +67,7 @@ class ModelModes:
         for _, reference, is_batch_norm in self._found:
             module = reference() if is_batch_norm else None
             if module is not None and module.training:
-                counter = module.__dict__["_buffers"].get("num_batches_tracked")
+                counter = own_attributes(module)["_buffers"].get("num_batches_tracked")
                 if type(counter) is torch.Tensor and not counter.is_inference():
                     return weakref.ref(counter), counter._version
         return None
@@ -79,7 +81,7 @@ class ModelModes:
 def unwrapped(root: torch.nn.Module) -> torch.nn.Module:
     """The program's own model within the wrappers of torch.compile, DDP and FSDP."""
     while type(root).__name__ in WRAPPERS:
-        inner = next(iter(root.__dict__["_modules"].values()), None)
+        inner = next((child for _, child in children(root)), None)
         if inner is None:
             break
         root = inner
@@ -97,19 +99,10 @@ def has_advanced(since: Counter | None, until: Counter | None) -> bool | None:
 
 def _find(root: torch.nn.Module) -> list[tuple[str, weakref.ref[torch.nn.Module], bool]]:
     found: list[tuple[str, weakref.ref[torch.nn.Module], bool]] = []
-    seen: set[int] = set()
-    todo = [("", unwrapped(root))]
-    while todo:
-        name, module = todo.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
+    for name, module in named_modules(unwrapped(root)):
         if isinstance(module, (*_BATCH_NORMS, *_DROPOUTS)):
             reference: weakref.ref[torch.nn.Module] = weakref.ref(module)
             found.append((name or type(module).__name__, reference, isinstance(module, _BATCH_NORMS)))
-        children = [(name and f"{name}.") + child for child in module.__dict__["_modules"]]
-        pairs = zip(children, module.__dict__["_modules"].values(), strict=True)
-        todo += reversed([(child, inner) for child, inner in pairs if inner is not None])
     return found
 
 
@@ -124,7 +117,7 @@ _DROPOUTS = (
 
 def _depends(module: torch.nn.Module, is_batch_norm: bool) -> bool:
     """Whether its mode makes a difference as it is set now."""
-    own: dict[str, Any] = module.__dict__
+    own = own_attributes(module)
     if is_batch_norm:
         return bool(own.get("track_running_stats")) and own["_buffers"].get("running_mean") is not None
     if isinstance(module, torch.nn.RReLU):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from . import discover
+from .modules import named_modules, parameters
 from .record import FORMAT
 from .where import absolute_path
 
@@ -95,10 +96,10 @@ def _model(root: torch.nn.Module) -> dict[str, Any]:
     return {
         "name": type(root).__name__,
         "class": f"{type(root).__module__}.{type(root).__qualname__}",
-        "parameters": sum(p.numel() for p in root.parameters()),
-        "modules": sum(1 for _ in root.modules()),
+        "parameters": sum(p.numel() for p in parameters(root)),
+        "modules": sum(1 for _ in named_modules(root)),
     }
 
 
 def _devices(roots: Sequence[torch.nn.Module]) -> list[str]:
-    return sorted({str(p.device) for root in roots for p in root.parameters()})
+    return sorted({str(p.device) for root in roots for p in parameters(root)})

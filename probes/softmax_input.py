@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .losses import plain_tensor
+from .modules import named_modules
 from .probe import Probe
 from .where import Line
 
@@ -103,7 +104,7 @@ class SoftmaxInput(Probe):
         if root is None:
             return []
         kinds = (torch.nn.Softmax, torch.nn.Softmax2d)
-        return [name for name, module in torch.nn.Module.named_modules(root) if type(module) in kinds][:4]
+        return [name for name, module in named_modules(root) if type(module) in kinds][:4]
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from .expected import ExpectedPass
 from .gradients import gradient_norms
 from .guard import ASLEEP, AWAKE, LOSS
 from .known import Known, Observation
+from .modules import parameters
 from .parameters import Parameters
 from .schedule import OBSERVE, Schedule
 from .step_rows import StepRows
@@ -86,7 +87,7 @@ class Steps:
         if self._main is None:
             return roots[0] if len(roots) == 1 else None
         wanted = set(self._main.identities)
-        return next((r for r in roots if any(id(p) in wanted for p in r.parameters())), None)
+        return next((r for r in roots if any(id(p) in wanted for p in parameters(r))), None)
 
     # A step
 

@@ -9,6 +9,7 @@ import torch
 
 from .known import Known
 from .modes import ModelModes, unwrapped
+from .modules import parameters
 from .probe import Probe
 from .where import Line
 
@@ -70,7 +71,7 @@ class TrainInEvalMode(Probe):
         if trained is None or trained.layout != known.layout or trained.root() is None:
             wanted = {id(parameter) for parameter in known.parameters}
             roots = self.session.roots()
-            root = next((r for r in roots if any(id(p) in wanted for p in r.parameters())), None)
+            root = next((r for r in roots if any(id(p) in wanted for p in parameters(r))), None)
             if root is None:
                 return None
             trained = known.notes[FACT] = _Trained(root, known.layout)
