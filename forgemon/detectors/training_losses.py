@@ -14,6 +14,8 @@ START = 25
 """Rows in which the level of an untrained model is looked for."""
 NEWEST = 100
 BLOCK = 10
+EARLY = 500
+"""Rows among which the first are found that lie below a level."""
 MOST_BLOCKS = 400
 HIGH = 90
 """Percentile of the newest rows."""
@@ -26,6 +28,8 @@ class TrainingLosses:
         self.any_negative = False
         self._first = np.zeros(0)
         self._newest = np.zeros(0)
+        self._early = np.zeros((0, 2))
+        "Step and loss."
         self._pending: list[tuple[int, float]] = []
         self._blocks: list[tuple[int, float]] = []
         "Last step and median of every so many blocks."
@@ -46,6 +50,8 @@ class TrainingLosses:
         if len(self._first) < START:
             self._first = np.concatenate([self._first, losses])[:START]
         self._newest = np.concatenate([self._newest, losses])[-NEWEST:]
+        if len(self._early) < EARLY:
+            self._early = np.concatenate([self._early, np.stack([rows["step"], losses], axis=1)])[:EARLY]
         pending = [*self._pending, *zip(rows["step"].tolist(), losses.tolist(), strict=True)]
         ready = len(pending) // BLOCK * BLOCK
         for start in range(0, ready, BLOCK):
@@ -77,6 +83,16 @@ class TrainingLosses:
     def newest_high(self) -> float:
         """What one in ten of the newest rows reaches."""
         return float(np.percentile(self._newest, HIGH)) if len(self._newest) else math.nan
+
+    def step_below(self, level: float) -> int | None:
+        """At which the median of the newest rows first lay below `level`: of START, or of BLOCK where an epoch has no more steps."""
+        count = START if self.first_epoch_steps > START else BLOCK
+        if len(self._early) >= count:
+            medians = np.median(np.lib.stride_tricks.sliding_window_view(self._early[:, 1], count), axis=1)
+            below = np.flatnonzero(medians < level)
+            if len(below):
+                return int(self._early[below[0] + count - 1, 0])
+        return next((step for step, loss in self._blocks if loss < level), None)
 
     @property
     def first_epoch_steps(self) -> int:

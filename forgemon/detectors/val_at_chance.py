@@ -2,7 +2,8 @@
 
 Ordinary overfitting is not this: there validation improves before it turns. What untrained means is known where the loss began at the
 logarithm of the number of classes. A model that starts from weights that are good already, or a loss on another scale, began
-elsewhere, and validation that stays where it began is then no chance level.
+elsewhere, and validation that stays where it began is then no chance level. Nor is it this where so few samples may have been learned by
+heart: random labels, or too few samples to learn what they have in common, give the same curves.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from forgemon.chunk import Chunk, Event
+from forgemon.detectors.by_heart import ByHeart
 from forgemon.detectors.candidate import Candidate, figure
 from forgemon.detectors.facts import Facts
 from forgemon.detectors.training_losses import TrainingLosses
@@ -60,6 +62,8 @@ SOON = 2.5
 """Times the first epoch: a first pass that comes later may have missed that validation improved before it turned."""
 CAUSES = ("eval-in-train-mode", "missing-zero-grad")
 """Facts that explain it."""
+MISALIGNED = "labels-misaligned"
+"""The cause where no fact does."""
 
 
 class _Passes:
@@ -109,10 +113,12 @@ class ValAtChance:
         self._accuracy: dict[str, float] = {}
         self._classes: tuple[int, int] = (-1, 0)
         self._facts = Facts(CAUSES)
+        self._by_heart = ByHeart()
 
     def feed(self, chunk: Chunk) -> None:
         self._facts.feed(chunk)
         self._train.feed(chunk)
+        self._by_heart.feed(chunk)
         if len(self._optimizers) < 2:
             self._optimizers.update(np.unique(chunk.steps["optimizer"]).tolist())
         for gradients in chunk.gradients:
@@ -140,9 +146,10 @@ class ValAtChance:
         found = (self._judge(passes, began) for passes in self._passes.values())
         return [candidate for candidate in found if candidate is not None][:1]
 
-    @staticmethod
-    def _learned(passes: _Passes, began: float) -> bool:
-        return passes.best < NO_BETTER * min(began, passes.first) or passes.best < NO_BETTER * began
+    def _learned(self, passes: _Passes, began: float) -> bool:
+        # The first rows seen may have learned already. What began near a guess began at one.
+        near = NEAR_CHANCE[0] * self._chance <= began
+        return passes.best < NO_BETTER * (max(began, self._chance) if near else began)
 
     @property
     def _chance(self) -> float:
@@ -173,14 +180,20 @@ class ValAtChance:
         soon = passes.first_step <= SOON * self._train.first_epoch_steps
         at_once = soon and self._train.end_of_first_epoch < FELL_AT_ONCE * began
         early = passes.highest_train_loss >= EARLY * began
+        if not at_once and self._cause == MISALIGNED and self._by_heart.is_possible(self._train, min(began, self._chance)):
+            return None
         if passes.count < FEWEST and not (is_chance and at_once and passes.last_step >= SETTLED):
             return None
         if is_chance and (at_once or early or far):
             return self._candidate(passes, began, train, "alarm", at_once)
         return self._candidate(passes, began, train, "watch", at_once) if is_chance or at_once else None
 
+    @property
+    def _cause(self) -> str:
+        return next((name for name in CAUSES if any(seen.stands for seen in self._facts.of(name))), MISALIGNED)
+
     def _candidate(self, passes: _Passes, began: float, train: float, level: Level, at_once: bool) -> Candidate:
-        cause = next((name for name in CAUSES if any(seen.stands for seen in self._facts.of(name))), "labels-misaligned")
+        cause = self._cause
         accuracy = max(self._accuracy.values(), default=math.nan)
         learned = (
             f" Already at the end of the first epoch, in which every sample was new, the training loss was "
@@ -189,7 +202,7 @@ class ValAtChance:
             else ""
         )
         doubt = ""
-        if cause == "labels-misaligned":
+        if cause == MISALIGNED:
             doubt = (
                 " Curves alone cannot tell labels that do not match from training data that give the answer away (data-leak)."
             )

@@ -90,6 +90,46 @@ def test_three_passes_are_not_enough() -> None:
     assert judged(run(RISING[:3])) is None
 
 
+def small(length: int, fell: int, *, epoch: int = 4, facts: tuple[Any, ...] = (), passes: Values = RISING) -> Candidate | None:
+    """Training on `length` samples, `epoch` steps an epoch, whose loss falls at step `fell`; of a model with 4000 parameters."""
+    losses = np.where(np.arange(800) < fell, CHANCE, 0.1)
+    whole = run(passes, losses, epoch=epoch, facts=list(facts))
+    (gradients,) = whole.gradients
+    shapes = ((995, 4), (4,), (4, 4))
+    table = ParameterTable(0, 0, gradients.table.names, shapes, gradients.table.dtypes, gradients.table.optimizers)
+    loaders = [event("loader", 0, role="training", length=length), event("loader", 0, role="validation", length=10**6)]
+    return judged(chunk(whole.steps, [*loaders, *whole.events], [type(gradients)(table, gradients.rows)]))
+
+
+def test_few_samples_that_may_have_been_learned_by_heart_are_none() -> None:
+    assert small(60, fell=30, passes=[1.1 * CHANCE, *[2 * CHANCE] * 7]) is None
+    assert small(60, fell=30) is None
+    assert small(60, fell=12, epoch=1) is None  # a full batch
+
+
+@pytest.mark.parametrize("length", [60, 1500])
+def test_what_is_learned_before_it_is_seen_again_is_not_by_heart(length: int) -> None:
+    found = small(length, fell=60, epoch=100)
+    assert found is not None and found.level == "alarm" and "every sample was new" in found.summary
+
+
+def test_many_samples_that_are_learned_soon_are_not_by_heart() -> None:
+    assert small(1500, fell=200, epoch=50) is None
+    assert getattr(small(1500, fell=100, epoch=50), "level", None) == "alarm"
+    assert getattr(small(3000, fell=200, epoch=50), "level", None) == "alarm"  # for four thousand parameters
+
+
+def test_a_fact_that_explains_it_says_more_than_few_samples() -> None:
+    fact = event("fact", 100, fact="eval-in-train-mode", times=1, key="cross_entropy")
+    assert getattr(small(60, fell=30, facts=(fact,)), "cause", None) == "eval-in-train-mode"
+
+
+def test_a_model_that_had_learned_in_the_first_rows_seen_began_at_a_guess() -> None:
+    late = falling(first=0.85 * CHANCE)
+    assert judged(run([0.88 * CHANCE, *RISING[1:]], late)) is None
+    assert judged(run([0.95 * CHANCE, *RISING[1:]], late)) is not None
+
+
 def test_two_passes_are_enough_far_above_a_guess() -> None:
     found = judged(run([2 * CHANCE, 3 * CHANCE]))
     assert found is not None and found.level == "alarm"
