@@ -6,6 +6,8 @@ import time
 import types
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .counters import EPOCHS, STEPS, Counters, epoch_among, epoch_of_loop
 from .directions import better, words
 from .frames import variables
@@ -84,7 +86,7 @@ class Kept:
         is_new = scope not in self._scopes
         known = self._scopes.setdefault(scope, {})
         for name, value in values.items():
-            if id(type(value)) in _NO_NUMBERS:
+            if id(type(value)) in _NO_NUMBERS or _is_trained(value):
                 continue
             number = host_number(value)
             if number is None:
@@ -133,6 +135,13 @@ class Kept:
 
 def _scope_of(code: types.CodeType) -> Scope:
     return code.co_filename, code.co_name, code.co_firstlineno
+
+
+def _is_trained(value: Any) -> bool:
+    """A parameter, or what gradients are gathered for as if it were one: it changes with every step, and measures nothing."""
+    if type(value) is torch.nn.Parameter:
+        return True
+    return type(value) is torch.Tensor and value.requires_grad and value.is_leaf
 
 
 def _is_a_time(name: str, value: float) -> bool:

@@ -136,6 +136,35 @@ def test_check_takes_a_loss_written_by_hand_as_validation(tmp_path: Path) -> Non
     assert report["best_checkpoint"]["path"] == str(tmp_path / f"model-{best}.pt")
 
 
+TRAINED = """
+import torch
+def main():
+    torch.manual_seed(0)
+    p = torch.nn.Parameter(torch.zeros(1))
+    by_hand = torch.zeros((), requires_grad=True)
+    frozen = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
+    optimizer = torch.optim.SGD([p, by_hand], lr=0.1)
+    for step in range(12):
+        optimizer.zero_grad()
+        loss = ((p + by_hand - 3) ** 2).sum()
+        loss.backward()
+        optimizer.step()
+        frozen.data.add_(1)
+        if step % 3 == 2:
+            with torch.no_grad():
+                distance = (p - 3).abs().sum()
+main()
+"""
+
+
+def test_parameters_are_no_metrics(tmp_path: Path) -> None:
+    run_script(TRAINED, tmp_path)
+    chunk = read(tmp_path)
+    assert {"loss", "distance"} <= set(chunk.metrics)
+    assert set(chunk.metrics).isdisjoint({"p", "by_hand", "frozen"})
+    assert {event["metric"] for event in events(chunk, "evaluation")}.isdisjoint({"p", "by_hand", "frozen"})
+
+
 EVER_NEW = """
 import torch
 import torch.nn.functional as F
