@@ -155,6 +155,7 @@ LOWER = {
     "facts": {"MOST_FACTS": 20},
     "loader_facts": {"MOST_PAIRS": 40},
     "loaders": {"MOST_LOADERS": 16},
+    "training_data": {"MOST_LOADERS": 16},
     "fingerprints": {"MOST_STEPS": 20},
 }
 
