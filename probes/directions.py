@@ -28,6 +28,8 @@ ABOUT = frozenset(
 """After the name of a measure these make another thing of it: a loss scale is no loss."""
 NEGATED = frozenset({"neg", "negative", "minus"})
 VALIDATION = frozenset({"val", "valid", "validation", "eval", "evaluation", "test"})
+TRAINING = frozenset({"train", "training", "trn"})
+HELD_OUT = VALIDATION | {"dev", "heldout", "holdout", "testing"}
 KEPT = frozenset(
     "best min max lowest highest prev previous last old total sum running batch step ema patience delta target limit".split()
 )
@@ -84,6 +86,22 @@ def is_validation(name: str) -> bool:
 def is_validation_loss(name: str) -> bool:
     """Whether the number is what a validation pass yields, and lower is better."""
     return better(name) == "lower" and is_validation(name) and KEPT.isdisjoint(words(name))
+
+
+@functools.lru_cache(maxsize=1024)
+def side(name: str) -> str | None:
+    """ "training" or "held out" by what the name says of the data; None where it says neither, both, or that it is not one result."""
+    found = set(words(name))
+    is_training = not TRAINING.isdisjoint(found)
+    if is_training != HELD_OUT.isdisjoint(found) or not KEPT.isdisjoint(found):
+        return None
+    return "training" if is_training else "held out"
+
+
+@functools.lru_cache(maxsize=1024)
+def is_split(text: str) -> bool:
+    """Whether a variable that holds `text` names a split of the data by it."""
+    return text.replace("_", "").replace("-", "").isalnum() and side(text) is not None
 
 
 def _measure(word: str) -> str | None:

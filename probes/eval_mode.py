@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .evaluations import Data, data_of, same_data
+from .batch_data import Data, data_of, same_data
 from .modes import Counter, ModelModes, Modes, has_advanced
 from .probe import Probe
 from .where import Line

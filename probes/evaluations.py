@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .drivers import Driver, same_call, same_driver
 from .graph_marks import Mark, mark_graph
-from .losses import noted_loss, plain_tensor
+from .losses import plain_tensor
 from .transfer import Transfer
 from .where import Line
 
 MARK = "forgemon-output"
 MOST_OUTPUTS = 10_000
 MOST_HOPS = 4
+MOST_LOSSES = 1000
+"""Of one batch."""
 FEWEST_FORWARDS = 3
 """One after the other without gradients, of data that no loader gave, that may be a validation pass."""
-MOST_NODES = 64
-"""Of a graph that are looked at for the losses in a sum."""
 
 
 class Output(NamedTuple):
@@ -45,6 +46,19 @@ def output_of(value: Any, samples: float, training: bool, ended: float, took_s: 
     if not plain_tensor(value) or value.grad_fn is None:
         return Output(None, samples, training, ended, took_s)
     return Output(mark_graph(MARK, value), samples, training, ended, took_s)
+
+
+class BatchLoss(NamedTuple):
+    """What a criterion returned for a batch."""
+
+    name: str
+    "The criterion's."
+    value: torch.Tensor
+    reduction: str
+    items: int
+    "Over which it was taken."
+    driver: Driver | None = None
+    "None where it was not looked for."
 
 
 class Batch:
@@ -88,8 +102,7 @@ class Batch:
         self.training: bool | None = None
         self.grad_enabled = False
         "Whether one of its losses has a graph."
-        self.losses: list[tuple[str, torch.Tensor, str, int]] = []
-        "Criterion's name, its value, reduction and the number of items it was taken over."
+        self.losses: list[BatchLoss] = []
         self.where: Line | None = None
         self.epoch: int | None = None
         self.outputs: list[Output] = []
@@ -131,59 +144,131 @@ class Batch:
     def kind(self) -> tuple[object, ...]:
         return self.training, self.loader
 
+    def has_met(self, name: str, driver: Driver | None) -> bool:
+        """Whether it was given to the criterion by the same call before: the next batch, where no fetch tells them apart."""
+        if self.is_fetched and len(self.losses) < MOST_LOSSES:
+            return False
+        return any(loss.name == name and same_call(loss.driver, driver) for loss in self.losses)
+
 
 class EvaluationPass:
-    """Sums one pass over one loader: the mean loss over items, by each batch's reduction and size. No wait for a GPU."""
+    """Sums one criterion over one pass: the mean loss over items, by each batch's reduction and size. No wait for a GPU."""
 
-    def __init__(self, first: Batch, step: int) -> None:
+    def __init__(self, first: Batch, step: int, loss: BatchLoss | None = None) -> None:
+        loss = loss or (first.losses[0] if first.losses else None)
         # As of its first batch: its end shows only when training goes on, and a GPU's answer comes later still.
         self.step = step
         self.epoch = first.epoch
-        self.metric = first.losses[0][0] if first.losses else None
+        self.metric = None if loss is None else loss.name
         "The criterion's name; None for a pass that called none."
+        self.driver = self.driven_by = None if loss is None else loss.driver
+        "Of its criterion; and of the first batch of which it was looked for."
         self.loader = first.loader
         self.began = first.began
         self.ended = first.began
-        self.where = first.where
+        self.where = (self.driver and self.driver.line) or first.where
         self.batches = 0
         self.items = 0
-        self.number = 1
-        "Among the passes between two training steps."
         self.exhausted = False
         "Whether its loader had no more to give."
         self.any_training: bool | None = None
         self.any_grad = False
+        self.of: EvaluationPass = self
+        "The first one of its pass."
+        self.beside: list[EvaluationPass] = []
+        "Of the other criteria that its batches met, or of the same one called from elsewhere."
         self.notes: dict[str, Any] = {}
         "What a probe wants to remember of it until its end is told, under the probe's own name."
+        self._met = 0
+        "Batches that met its criterion."
+        self._met_by_name: dict[str, int] = {}
+        self._newest: Batch | None = None
         self._host_sum = 0.0
         self._device_sum: torch.Tensor | None = None
         self._is_readable = True
         "Whether its losses can be had without waiting."
 
+    def takes(self, batch: Batch) -> bool:
+        """Whether it goes on with `batch`: of the same loader; or, where none gave it, driven by the same calls and named split."""
+        if self.loader != batch.loader or (self.metric is not None) != bool(batch.losses):
+            return False
+        if self.exhausted and batch.is_fetched:
+            return False  # the same loader from its beginning: another model, or another pass
+        return self.loader is not None or self.metric is None or same_driver(self.driven_by, batch.losses[0].driver)
+
     def add(self, batch: Batch) -> None:
         batch.of = self
+        self._count(batch)
+        samples = sum(output.samples for output in batch.outputs) if batch.outputs else batch.samples
+        if self.metric is None and samples == samples:
+            self.items += int(samples)
+        for name in {loss.name for loss in batch.losses}:
+            self._met_by_name[name] = self._met_by_name.get(name, 0) + batch.count
+        if self.driven_by is None and batch.losses:
+            self.driven_by = batch.losses[0].driver
+        for loss in batch.losses:
+            self._result(loss, batch)._weigh(loss, batch)
+
+    def _count(self, batch: Batch) -> None:
         if self.where is None:
             self.where, self.epoch = batch.where, batch.epoch
         self.batches += batch.count
         self.ended = batch.ended
-        samples = sum(output.samples for output in batch.outputs) if batch.outputs else batch.samples
-        if self.metric is None and samples == samples:
-            self.items += int(samples)
         self.any_grad = self.any_grad or batch.grad_enabled
         if batch.training is not None:
             self.any_training = bool(self.any_training) or batch.training
-        for name, value, reduction, items in batch.losses:
-            if name != self.metric or not items:
-                continue
-            self.items += items
-            weight = 1 if reduction == "sum" else items
-            if value.is_cpu:
-                self._host_sum += float(value) * weight
-            elif value.is_cuda:
-                weighted = value.to(torch.float64) * weight
-                self._device_sum = weighted if self._device_sum is None else self._device_sum + weighted
-            else:
-                self._is_readable = False
+
+    def _result(self, loss: BatchLoss, batch: Batch) -> EvaluationPass:
+        """The one of this pass that `loss` belongs to."""
+        for one in (self, *self.beside):
+            if one.metric == loss.name and same_call(one.driver, loss.driver):
+                break
+        else:
+            one = EvaluationPass(batch, self.step, loss)
+            one.of = self
+            self.beside.append(one)
+        if one is not self and one._newest is not batch:
+            one._count(batch)
+        return one
+
+    def _weigh(self, loss: BatchLoss, batch: Batch) -> None:
+        if self._newest is not batch:
+            self._newest = batch
+            self._met += batch.count
+        self.items += loss.items
+        weight = 1 if loss.reduction == "sum" else loss.items
+        if loss.value.is_cpu:
+            self._host_sum += float(loss.value) * weight if loss.items else 0.0
+        elif loss.value.is_cuda:
+            self._add_on_device(loss.value.to(torch.float64) * weight if loss.items else None)
+        else:
+            self._is_readable = False
+
+    def _add_on_device(self, weighted: torch.Tensor | None) -> None:
+        if weighted is not None:
+            self._device_sum = weighted if self._device_sum is None else self._device_sum + weighted
+
+    def results(self) -> list[EvaluationPass]:
+        """One for each criterion. Calls of the same one have a result each where a batch met several, and one where they are branches."""
+        found: list[EvaluationPass] = []
+        for name, met in self._met_by_name.items():
+            alike = [one for one in (self, *self.beside) if one.metric == name]
+            if sum(one._met for one in alike) <= met:
+                for other in alike[1:]:
+                    alike[0]._absorb(other)
+                found.append(alike[0])
+            elif all(one.driver is not None for one in alike):  # else which call's losses some of them were is not known
+                found += alike
+        return found
+
+    def _absorb(self, other: EvaluationPass) -> None:
+        self.driver = self.driver or other.driver
+        self._met += other._met
+        self.batches = max(self.batches, self._met)
+        self.items += other.items
+        self._host_sum += other._host_sum
+        self._add_on_device(other._device_sum)
+        self._is_readable = self._is_readable and other._is_readable
 
     @property
     def is_whole(self) -> bool:
@@ -198,77 +283,3 @@ class EvaluationPass:
             done(self._host_sum / self.items if self.items else float("nan"))
             return
         transfer.submit([self._device_sum], lambda values: done((values[0] + self._host_sum) / self.items), rare=True)
-
-
-def criterion_items(name: str, values: tuple[Any, ...], ignored: int | None = None) -> int:
-    """Number of items that the criterion `name` averages over: rows of the target, for class indices every one of them but those that
-    are `ignored` (padding), where they can be counted without waiting for a device."""
-    if name == "ctc_loss" and len(values) > 3:
-        lengths = values[3]
-        return int(lengths.numel()) if isinstance(lengths, torch.Tensor) else len(lengths)
-    target = values[1] if len(values) > 1 else None
-    tensor = target if isinstance(target, torch.Tensor) else values[0]
-    if not isinstance(tensor, torch.Tensor) or tensor.dim() == 0:
-        return 1
-    if tensor.is_floating_point():
-        return int(tensor.shape[0])
-    if ignored is not None and plain_tensor(tensor) and tensor.is_cpu:
-        return int((tensor != ignored).sum())
-    return int(tensor.numel())
-
-
-Data = tuple["weakref.ref[torch.Tensor]", int]
-"""The tensor that owns the memory a model reads, and the address: the same for all views of one batch."""
-
-
-def data_of(inputs: tuple[Any, ...]) -> Data | None:
-    """Of the first tensor among a model's inputs."""
-    first: Any = inputs[0] if inputs else None
-    if isinstance(first, (tuple, list)) and first:
-        first = first[0]
-    if not plain_tensor(first) or first.layout is not torch.strided:
-        return None
-    owner: torch.Tensor = first if first._base is None else first._base
-    return weakref.ref(owner), first.data_ptr()
-
-
-def same_data(one: Data | None, other: Data | None) -> bool:
-    if one is None or other is None:
-        return False
-    return one[1] == other[1] and one[0]() is not None and one[0]() is other[0]()
-
-
-def reached(root: Any, batches: list[Batch]) -> list[Batch]:
-    """Those of `batches` with a loss that is a part of `root`, a few operations behind it."""
-    if isinstance(root, (tuple, list)):
-        nodes = [tensor.grad_fn for tensor in root if plain_tensor(tensor)]
-    else:
-        nodes = [root.grad_fn] if plain_tensor(root) else []
-    values = {id(value): batch for batch in batches for _, value, _, _ in batch.losses}
-    found: list[Batch] = []
-    todo = [node for node in nodes if node is not None]
-    for _ in range(MOST_NODES):
-        if not todo:
-            break
-        node: Any = todo.pop(0)
-        note = noted_loss(node)
-        batch = values.get(id(note.root)) if note is not None else None
-        if batch is not None:
-            found.append(batch)
-        if note is None:
-            todo += [following for following, _ in node.next_functions if following is not None]
-    return found
-
-
-def first_size(data: Any, depth: int = 0) -> float:
-    """Rows of the first tensor in a batch, however it is nested; NaN when there is none."""
-    if isinstance(data, torch.Tensor):
-        return float(data.shape[0]) if data.dim() else 1.0
-    if depth > 3:
-        return float("nan")
-    inside = data.values() if isinstance(data, dict) else data if isinstance(data, (list, tuple)) else ()
-    for item in inside:
-        size = first_size(item, depth + 1)
-        if size == size:
-            return size
-    return float("nan")

@@ -245,6 +245,7 @@ class Instruments:
         here when it has ended."""
         if checkpoints.path_of(target) is not None:
             self._session.loop.end_evaluation()
+            self._session.loop.tell_of_passes()
 
     def checkpoint(self, function: str, target: object, saved: object) -> None:
         """`function` wrote `saved` to the file `target`."""
@@ -254,6 +255,7 @@ class Instruments:
             session.probes.tell("buffered", saved)
             return
         session.loop.end_evaluation()
+        session.loop.tell_of_passes()
         session.transfer.poll()
         session.signals.seen("checkpoints")
         event = {

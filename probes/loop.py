@@ -8,41 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from .evaluations import (
-    MOST_OUTPUTS,
-    Batch,
-    Data,
-    EvaluationPass,
-    criterion_items,
-    data_of,
-    first_size,
-    output_of,
-    same_data,
-)
+from .batch_data import Data, criterion_items, data_of, first_size, same_data
+from .drivers import Driver
+from .evaluations import MOST_OUTPUTS, Batch, BatchLoss, EvaluationPass, output_of
+from .listener import Listener
 from .losses import loss_of_root, note_loss, note_scaled, plain_tensor
-from .passes import Listener as PassListener
 from .passes import Passes
 from .training_data import TrainingData
 from .transfer import Transfer
 from .undecided import Undecided
-from .where import Line
 from .window import NAN, Window
-
-
-class Listener(PassListener, Protocol):
-    """Who is told what the loop did."""
-
-    def epoch(self) -> int | None: ...
-
-    def line_of_forward(self) -> Line | None: ...
-
-    def user_line(self) -> Line | None: ...
-
-    def training_mode(self) -> bool | None: ...
 
 
 class Loop:
@@ -91,7 +70,7 @@ class Loop:
 
     def _note_exhausted(self) -> None:
         if self._is_fetching:  # a fetch that gave nothing
-            self._passes.exhausted()
+            self._passes.exhausted(self._loader)
             self._is_fetching = False
 
     def fetch_ended(self, iterator: Any, data: Any) -> None:
@@ -169,18 +148,14 @@ class Loop:
             output = output.mean()
         value = note_loss(output)
         graph = output.requires_grad
-        if self._batch is not None and self._batch.is_over and any(name == earlier[0] for earlier in self._batch.losses):
-            self._turn_over()  # forwards that we do not see
-        batch = self._batch
-        if batch is None:
-            batch = self._batch = Batch(self._clock())
-            batch.loader = self._loader
-        if batch.training is None:
-            batch.training = self._listener.training_mode()
+        driver = None if graph else self._listener.driver()
+        batch = self._batch_of_criterion(name, driver)
+        if driver is None and (self._undecided or batch.losses or batch.training is False):
+            driver = self._listener.driver()
         batch.grad_enabled = batch.grad_enabled or graph
         # What trains is not weighed, and to look at its targets takes time.
         items = criterion_items(name, values, ignored if reduction == "mean" and not graph else None)
-        batch.losses.append((name, value, reduction, items))
+        batch.losses.append(BatchLoss(name, value, reduction, items, driver))
         batch.ended = self._clock()
         if batch.samples != batch.samples:
             batch.samples = first_size(values[0])
@@ -188,6 +163,17 @@ class Loop:
             batch.where = self._listener.user_line()
             if not self._passes.goes_on(batch):
                 batch.epoch = self._listener.epoch()  # looked for among the variables of the program's frames
+
+    def _batch_of_criterion(self, name: str, driver: Driver | None) -> Batch:
+        if self._batch is not None and self._batch.is_over and self._batch.has_met(name, driver):
+            self._turn_over()  # forwards that we do not see
+        batch = self._batch
+        if batch is None:
+            batch = self._batch = Batch(self._clock())
+            batch.loader = self._loader
+        if batch.training is None:
+            batch.training = self._listener.training_mode()
+        return batch
 
     def scaled(self, output: Any, scaled: Any) -> None:
         if plain_tensor(output) and plain_tensor(scaled):
@@ -198,6 +184,7 @@ class Loop:
     def backward_began(self, root: Any) -> None:
         self._decide(root)
         self.end_evaluation()
+        self.tell_of_passes()
         self._blind = False
         self.window.went_backward(loss_of_root(root))
         self.activity += 1
@@ -225,6 +212,7 @@ class Loop:
 
     def new_window(self) -> Window:
         """Hand over what happened since the last step and begin anew."""
+        self.tell_of_passes()
         window, self.window = self.window, Window()
         self._forward_depth = 0
         return window
@@ -238,11 +226,15 @@ class Loop:
         self._is_fetching = False
 
     def end_evaluation(self) -> None:
-        """Close a validation pass: training goes on, a checkpoint is saved, or the program ends."""
+        """Close the validation passes: training goes on or is about to, a checkpoint is saved, or the program ends."""
         if self._batch is not None and self._batch.is_over:
             self._turn_over()
         self._note_exhausted()
         self._passes.finish()
+
+    def tell_of_passes(self) -> None:
+        """Of those that were closed, now that there is no other to tell them apart from."""
+        self._passes.tell()
 
     def mode_set(self) -> None:
         """train() or eval() of a model: what was computed without gradients before it does not belong to what follows."""
@@ -264,6 +256,7 @@ class Loop:
         for batch in self._undecided.take():
             self._evaluate(batch)
         self.end_evaluation()
+        self.tell_of_passes()
 
     def _decide(self, root: Any) -> None:
         """backward() was called: the batch at hand trains, and so do those of its kind before it; others were evaluated."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from . import discover
 from .attention import Attention
+from .drivers import Drivers
 from .evaluations import Batch, EvaluationPass
 from .facts import Facts
 from .guard import Guard
@@ -59,6 +60,8 @@ class Session:
         # The user's line that led to the call under way, and the one that called the model whose forward is under way.
         self.user_line = OncePerCall(self.guard, self.lines.here)
         self.line_of_forward = OncePerCall(self.guard, self.lines.of_module_call)
+        self.drivers = Drivers(self.lines)
+        self.driver = self.drivers.here
         path: str = config["run_dir"]
         self.writer = Writer(rank_directory(path, self.rank), self._prepare, period.passes, self._writer_failed)
         self.folder = RunFolder(path, self.rank, self.writer, self._run_info)
@@ -192,6 +195,7 @@ class Session:
         with self.guard.undisturbed():
             self._one_after_the_other(
                 self._take_out,
+                self.loop.tell_of_passes,
                 self.transfer.poll,
                 *self._last_words("detached", reason=reason),
                 lambda: self.writer.stop(timeout_s=0.0),
@@ -251,8 +255,8 @@ class Session:
         root = self.steps.main_root()
         return None if root is None else root.training
 
-    def evaluation_ended(self, finished: EvaluationPass) -> None:
-        self.steps.validation.ended(finished)
+    def evaluations_ended(self, results: Sequence[EvaluationPass]) -> None:
+        self.steps.validation.ended(results)
 
     def evaluated(self, finished: EvaluationPass, value: float) -> None:
         metric = self.steps.validation.evaluated(finished, value)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .evaluations import Batch, reached
+from .evaluations import Batch
+from .losses import noted_loss, plain_tensor
 
 MOST = 10_000
+MOST_NODES = 64
+"""Of a graph that are looked at for the losses in a sum."""
 
 
 class Undecided:
@@ -33,6 +36,28 @@ class Undecided:
         batches = self.take()
         if not batches:
             return []
-        parts = reached(root, batches)
+        parts = _reached(root, batches)
         kind = (at_hand or batches[-1]).kind
         return [(batch, batch in parts or batch.kind == kind) for batch in batches]
+
+
+def _reached(root: Any, batches: list[Batch]) -> list[Batch]:
+    """Those of `batches` with a loss that is a part of `root`, a few operations behind it."""
+    if isinstance(root, (tuple, list)):
+        nodes = [tensor.grad_fn for tensor in root if plain_tensor(tensor)]
+    else:
+        nodes = [root.grad_fn] if plain_tensor(root) else []
+    values = {id(loss.value): batch for batch in batches for loss in batch.losses}
+    found: list[Batch] = []
+    todo = [node for node in nodes if node is not None]
+    for _ in range(MOST_NODES):
+        if not todo:
+            break
+        node: Any = todo.pop(0)
+        note = noted_loss(node)
+        batch = values.get(id(note.root)) if note is not None else None
+        if batch is not None:
+            found.append(batch)
+        if note is None:
+            todo += [following for following, _ in node.next_functions if following is not None]
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
@@ -12,14 +13,12 @@ from torch.utils.data import DataLoader
 from .counters import epoch_of_loop
 from .evaluations import EvaluationPass
 from .expected import ExpectedPass
+from .kept_results import kept_results
+from .result_names import ResultNames
 from .where import Line
 
 if TYPE_CHECKING:
     from .session import Session
-
-
-MOST_PASSES = 16
-"""Validation passes without a training step between them that are told apart."""
 
 
 class Validation:
@@ -31,11 +30,11 @@ class Validation:
         self.standing: dict[str, Any] = {"metric": None, "value": None, "evaluation_step": None}
         "The newest result, for the checkpoints saved after it."
         self._train_sum, self._train_count = 0.0, 0
-        self._passes_since_step = 0
+        self._names = ResultNames()
 
     def stepped(self) -> None:
         """Training went on."""
-        self._passes_since_step = 0
+        self._names.stepped()
 
     def trained(self, loss: float) -> None:
         """One observed training loss."""
@@ -43,31 +42,27 @@ class Validation:
             self._train_sum += loss
             self._train_count += 1
 
-    def ended(self, finished: EvaluationPass) -> None:
-        """A pass ended whose result comes now, or some steps later from a GPU."""
-        if not self._is_of_training_data(finished):
-            self._passes_since_step += 1
-            finished.number = min(self._passes_since_step, MOST_PASSES)
+    def ended(self, results: Sequence[EvaluationPass]) -> None:
+        """Of passes between two training steps. The value of each comes now, or some steps later from a GPU."""
+        session = self._session
+        self._names.tell_apart(results, self._is_of_training_data, lambda: kept_results(session.lines.frames()))
+        session.drivers.search_anew()
 
     def _is_of_training_data(self, finished: EvaluationPass) -> bool:
         return finished.loader is not None and finished.loader == self._session.loop.training_data.loader
 
     def evaluated(self, finished: EvaluationPass, value: float) -> str:
         """Record the result of a pass and return the name of its metric."""
-        session = self._session
-        on_training_data = self._is_of_training_data(finished)
-        metric = own_name = finished.metric or "validation loss"
-        if on_training_data:
-            metric += " (training data)"
-        else:
+        name = self._names.name(finished, value)
+        if not self._is_of_training_data(finished):
             self._expected.came(finished.step)
-            if finished.number > 1:
-                metric += f" #{finished.number}"
-        session.writer.metric(metric, [finished.step, time.time(), value])
-        self._emit(metric, value, finished, finished.step, finished.epoch, finished.where)
-        if not on_training_data and metric == own_name:
-            self._stands(metric, value, finished.step)
-        return metric
+        self._session.writer.metric(name.metric, [finished.step, time.time(), value])
+        self._emit(name.metric, value, finished, finished.step, finished.epoch, finished.where)
+        if name.stands:
+            self._stands(name.metric, value, finished.step)
+        elif name.is_doubtful:
+            self.standing = dict.fromkeys(self.standing)
+        return name.metric
 
     def reported(self, metric: str, value: float, step: int, epoch: int | None, where: Line | None) -> None:
         """The result of a pass that no criterion showed, by the name under which the loop logs or keeps it."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from probes.evaluations import Batch, EvaluationPass
+from probes.evaluations import Batch, BatchLoss, EvaluationPass
 from probes.transfer import Transfer
 from tests.probes.common_script import COMMON, measured
 from tests.probes.watched import column, events, read, run_script
@@ -285,7 +285,7 @@ def test_a_loss_that_cannot_be_read_without_waiting_gives_no_result() -> None:
     """Of a device that is neither the CPU nor CUDA."""
     batch = Batch(0.0)
     told: list[float] = []
-    batch.losses.append(("mse_loss", torch.zeros((), device="meta"), "mean", 4))
+    batch.losses.append(BatchLoss("mse_loss", torch.zeros((), device="meta"), "mean", 4))
     found = EvaluationPass(batch, step=1)
     found.add(batch)
     found.deliver(Transfer(), told.append)
