@@ -22,7 +22,7 @@ ORDER = (
     "dynamo torch_modes capture threads interrupts guard pending moment transfer graph_marks losses "
     "batch_data frames directions drivers evaluations listener unnamed passes "
     "discover gradients reuse checkpoints asleep attention counters "
-    "looks run_info loader_identity training_data undecided window loop rows known parameters "
+    "looks run_info loader_identity training_data undecided attacks window batch_at_hand loop rows known parameters "
     "scalars kept_results result_names validation probe facts series kept logged "
     "updates loss_lines "
     "loader_description modes eval_mode train_mode eval_grad "

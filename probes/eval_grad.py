@@ -36,6 +36,7 @@ class EvalWithGrad(Probe):
         instruments.watch(torch.autograd.grad, lambda values: self._gone_back())
 
     def _gone_back(self) -> None:
+        self.session.loop.differentiated()
         self._went_back = True
 
     def awoke(self) -> None:
@@ -48,6 +49,8 @@ class EvalWithGrad(Probe):
                 self._line = self.session.user_line()
 
     def backward_begins(self, root: Any) -> None:
+        if self.session.loop.is_attacked:
+            return
         # Told after what is decided at a backward: the batches before it are known by now.
         self._losses = 0
         self._went_back = False

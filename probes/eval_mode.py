@@ -90,6 +90,8 @@ class EvalInTrainMode(Probe):
         self._forwards.append(forward)
 
     def backward_begins(self, root: Any) -> None:
+        if self.session.loop.is_attacked:
+            return
         self._forwards.clear()
         self._fetched_since_backward = False
 

@@ -59,6 +59,7 @@ class BatchLoss(NamedTuple):
     "Over which it was taken."
     driver: Driver | None = None
     "None where it was not looked for."
+    has_graph: bool = False
 
 
 class Batch:
@@ -144,6 +145,10 @@ class Batch:
     def kind(self) -> tuple[object, ...]:
         return self.training, self.loader
 
+    def went_back(self) -> None:
+        """Its losses were gone back through, for the gradient of its inputs: nothing more will be."""
+        self.graph = self.grad_enabled = False
+
     def has_met(self, name: str, driver: Driver | None) -> bool:
         """Whether it was given to the criterion by the same call before: the next batch, where no fetch tells them apart."""
         if self.is_fetched and len(self.losses) < MOST_LOSSES:
@@ -214,7 +219,7 @@ class EvaluationPass:
             self.where, self.epoch = batch.where, batch.epoch
         self.batches += batch.count
         self.ended = batch.ended
-        self.any_grad = self.any_grad or batch.grad_enabled
+        self.any_grad = self.any_grad or (batch.grad_enabled and not batch.losses)
         if batch.training is not None:
             self.any_training = bool(self.any_training) or batch.training
 
@@ -235,6 +240,7 @@ class EvaluationPass:
         if self._newest is not batch:
             self._newest = batch
             self._met += batch.count
+        self.any_grad = self.any_grad or loss.has_graph
         self.items += loss.items
         weight = 1 if loss.reduction == "sum" else loss.items
         if loss.value.is_cpu:

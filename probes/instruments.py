@@ -185,7 +185,7 @@ class Instruments:
         # A default of `mode` reaches 3.10 and 3.11 as the value True, too: the shim has the defaults of the original.
         training = bool(values[1]) if len(values) > 1 else True
         session.signals.seen("training mode")
-        session.loop.mode_set()
+        session.loop.mode_set(training)
         if values[0].training != training:
             if training:
                 session.loop.end_evaluation()

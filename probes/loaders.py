@@ -108,6 +108,8 @@ class Loaders(Probe):
             self._ended.append((loader, finished.step))
 
     def backward_begins(self, root: Any) -> None:
+        if self.session.loop.is_attacked:
+            return
         self._roles.backward()
         if self._ended:
             self._judge()
