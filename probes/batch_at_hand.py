@@ -149,10 +149,12 @@ class BatchAtHand:
             output = output.mean()
         value = note_loss(output)
         graph = output.requires_grad
-        driver = None if graph else self._listener.driver()
+        at_hand = self._batch
+        by_loader = at_hand is not None and at_hand.loader is not None  # which is told apart by that: no splits are looked for
+        driver = None if graph else self._listener.driver(not by_loader)
         batch = self._batch_of_criterion(name, driver)
-        if driver is None and (self._undecided or batch.losses or batch.training is False):
-            driver = self._listener.driver()
+        if driver is None and (self._undecided or self._attacks.in_evaluation):
+            driver = self._listener.driver(not by_loader)
         batch.grad_enabled = batch.grad_enabled or graph
         # What trains is not weighed, and to look at its targets takes time.
         items = criterion_items(name, values, ignored if reduction == "mean" and not graph else None)

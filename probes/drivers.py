@@ -53,28 +53,42 @@ class Drivers:
     def __init__(self, lines: UserLines) -> None:
         self._lines = lines
         self._names: dict[Scope, tuple[str, ...]] = {}
+        self._seen: dict[tuple[int, int], tuple[types.CodeType, Site]] = {}
+        "Calls by the identity of their code and their instruction: to find the line of one takes long."
 
     def search_anew(self) -> None:
-        """A variable may have come to hold the name of a split."""
+        """Another group of passes: a variable may have come to hold the name of a split."""
         self._names.clear()
+        self._seen.clear()
 
-    def here(self) -> Driver:
+    def here(self, with_splits: bool) -> Driver:
         frame: types.FrameType | None = sys._getframe(1)
         sites: list[Site] = []
         splits: list[tuple[Variable, str]] = []
+        kind = self._lines.kind
         while frame is not None and len(sites) < MOST_SITES:
-            code = frame.f_code
-            if self._lines.kind(code.co_filename) == 2:
-                scope = code.co_filename, code.co_name, code.co_firstlineno
-                sites.append(Site(scope, frame.f_lasti, frame.f_lineno or code.co_firstlineno))
-                names = self._names.get(scope)
+            if kind(frame.f_code.co_filename) == 2:
+                site = self._site(frame)
+                sites.append(site)
+                names = self._names.get(site.scope) if with_splits else ()
                 if names is None:
-                    names = self._search(scope, frame)
+                    names = self._search(site.scope, frame)
                 if names:
                     found = variables(frame, names)
-                    splits += [((scope, name), value) for name, value in found.items() if _names_a_split(value)]
+                    splits += [((site.scope, name), value) for name, value in found.items() if _names_a_split(value)]
             frame = frame.f_back
         return Driver(tuple(sites), tuple(splits))
+
+    def _site(self, frame: types.FrameType) -> Site:
+        code, instruction = frame.f_code, frame.f_lasti
+        seen = self._seen.get((id(code), instruction))
+        if seen is not None and seen[0] is code:
+            return seen[1]
+        scope = code.co_filename, code.co_name, code.co_firstlineno
+        site = Site(scope, instruction, frame.f_lineno or code.co_firstlineno)
+        if len(self._seen) < MOST_SCOPES:
+            self._seen[id(code), instruction] = code, site
+        return site
 
     def _search(self, scope: Scope, frame: types.FrameType) -> tuple[str, ...]:
         if len(self._names) >= MOST_SCOPES:

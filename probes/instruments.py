@@ -189,6 +189,8 @@ class Instruments:
         if values[0].training != training:
             if training:
                 session.loop.end_evaluation()
+            else:
+                session.drivers.search_anew()
             session.emit("mode", training=training, where=session.user_line())
         session.probes.tell("mode_changed", values[0], training)
 
