@@ -178,8 +178,8 @@ class EvaluationPass:
         "Whether its loader had no more to give."
         self.any_training: bool | None = None
         self.any_grad = False
-        self.of: EvaluationPass = self
-        "The first one of its pass."
+        self.of = object()
+        "The same for all criteria of one pass: the pass itself would be held in a ring, and what it sums until the next collection."
         self.beside: list[EvaluationPass] = []
         "Of the other criteria that its batches met, or of the same one called from elsewhere."
         self.notes: dict[str, Any] = {}
@@ -187,7 +187,6 @@ class EvaluationPass:
         self._met = 0
         "Batches that met its criterion."
         self._met_by_name: dict[str, int] = {}
-        self._newest: Batch | None = None
         self._host_sum = 0.0
         self._device_sum: torch.Tensor | None = None
         self._is_readable = True
@@ -211,8 +210,16 @@ class EvaluationPass:
             self._met_by_name[name] = self._met_by_name.get(name, 0) + batch.count
         if self.driven_by is None and batch.losses:
             self.driven_by = batch.losses[0].driver
+        met: list[EvaluationPass] = []
         for loss in batch.losses:
-            self._result(loss, batch)._weigh(loss, batch)
+            one = self._result(loss, batch)
+            if one not in met:
+                met.append(one)
+                one._met += batch.count
+            one._weigh(loss)
+        for one in met:
+            if one is not self:
+                one._count(batch)
 
     def _count(self, batch: Batch) -> None:
         if self.where is None:
@@ -230,16 +237,11 @@ class EvaluationPass:
                 break
         else:
             one = EvaluationPass(batch, self.step, loss)
-            one.of = self
+            one.of = self.of
             self.beside.append(one)
-        if one is not self and one._newest is not batch:
-            one._count(batch)
         return one
 
-    def _weigh(self, loss: BatchLoss, batch: Batch) -> None:
-        if self._newest is not batch:
-            self._newest = batch
-            self._met += batch.count
+    def _weigh(self, loss: BatchLoss) -> None:
         self.any_grad = self.any_grad or loss.has_graph
         self.items += loss.items
         weight = 1 if loss.reduction == "sum" else loss.items

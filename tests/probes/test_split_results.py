@@ -224,3 +224,24 @@ def test_one_criterion_on_the_lines_of_two_branches_is_one_result(tmp_path: Path
     note(one, one)"""
     run_script(script(body), tmp_path)
     assert {"cross_entropy": measured(tmp_path)["first"].tolist()} == values(results(read(tmp_path)))
+
+
+def test_what_is_summed_is_let_go_of_without_a_collection(tmp_path: Path) -> None:
+    body = """with torch.no_grad():
+        for inputs, targets in [(val_x, val_y), (val_x + 0, val_y)]:
+            outputs = model(inputs)
+            cross_entropy(outputs, targets); F.mse_loss(outputs, outputs)"""
+    start = "import gc\nprobes = sys.modules['_forgemon_probes.evaluations']\n"
+    end = """
+step()
+gc.collect()
+gc.disable()
+for round in range(4):
+    model.eval()
+    EVALUATE
+    step()
+step()
+left = [one for one in gc.get_objects() if type(one) in (probes.EvaluationPass, probes.Batch)]
+assert len(left) <= 2, left
+""".replace("EVALUATE", body)
+    run_script(script(body) + start + end, tmp_path)
