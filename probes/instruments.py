@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from . import checkpoints, dynamo
+from .compilers import READ_BY_COMPILERS, frame_compiler, is_of_a_loop
 from .losses import CRITERIA, GRAD_SCALER, note_loss, plain_tensor
 from .modules import parameters
 from .observe import Observer, forward_of, parameter_names, unwrap
@@ -20,16 +21,6 @@ from .probe import MODULES_EVERY
 if TYPE_CHECKING:
     from .session import Session
 
-READ_BY_COMPILERS = (
-    torch.nn.Module.train,
-    torch.nn.Module.zero_grad,
-    torch.nn.Module.load_state_dict,
-    torch.nn.utils.clip_grad_norm_,
-    torch.nn.utils.clip_grad_value_,
-    getattr(torch.nn.utils.clip_grad, "_clip_grads_with_norm_", None),
-)
-"""Functions that we observe and whose code a compiler reads where what it compiles calls them; others it calls as they are."""
-
 
 class Instruments:
     """The observers of one session."""
@@ -37,7 +28,7 @@ class Instruments:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._forwards: set[types.FunctionType] = set()
-        self._safetensors = self._compiles = False
+        self._safetensors = self._compiles = self._sees_compiler = False
         self._modules = self._looks_at_modules = 0
 
     def watch(self, function: Any, start: Callable[..., None] | None = None, end: Callable[..., None] | None = None) -> bool:
@@ -70,9 +61,9 @@ class Instruments:
         watch(torch.nn.utils.clip_grad_value_, None, self._clipped_by_value)
         always(torch.save, lambda values: self.save_begins(values[1]), self._saved)
         always(torch.optim.Optimizer.add_param_group, None, lambda values, result: self._optimizer_is_built())
-        always(torch.compile, lambda values: self._compiler_comes(values[0]))
+        always(torch.compile, lambda values: self._compiler_comes(not isinstance(values[0], torch.nn.Module)))
         if hasattr(torch, "export"):
-            always(torch.export.export, lambda values: self._compiler_comes(None))
+            always(torch.export.export, lambda values: self._compiler_comes(of_a_loop=True))
         watched(GRAD_SCALER.scale, None, self._scaled, light=(None, self._scaled_lightly))
         watch(GRAD_SCALER.unscale_, None, self._unscaled)
         for name in CRITERIA:
@@ -96,6 +87,10 @@ class Instruments:
         if save_file is not None and not self._safetensors:
             self._safetensors = True
             self.always(save_file, lambda values: self.save_begins(values[1]), self._safetensors_saved)
+        compiler = frame_compiler()
+        if compiler is not None and not self._sees_compiler:  # of what was to be compiled before we came, much is read only now
+            self._sees_compiler = True
+            self.always(compiler, lambda values: self._compiler_comes(is_of_a_loop(values)))
 
     def observe_forward(self, observer: Observer, root: torch.nn.Module) -> None:
         """Observe the forward of a root's class; not where a compiler has read or will read its code."""
@@ -120,13 +115,13 @@ class Instruments:
         if found is not None and self.watch(found, began, ended):
             self._forwards.add(found)
 
-    def _compiler_comes(self, compiled: object) -> None:
-        """It reads code: what it finds shall be the program's own."""
+    def _compiler_comes(self, of_a_loop: bool) -> None:
+        """It reads code: what it finds shall be the program's own. `of_a_loop`: of a part of the loop, and what that calls is read with
+        it."""
         self._compiles = True
         self._leave_forwards(self._forwards)
-        if not isinstance(compiled, torch.nn.Module):  # but a part of the loop, and what that calls is read with it
-            for function in READ_BY_COMPILERS:
-                self._session.attention.forget(unwrap(function))
+        for function in READ_BY_COMPILERS if of_a_loop else ():
+            self._session.attention.forget(unwrap(function))
 
     def _optimizer_is_built(self) -> None:
         """Its model is there by now, and the first forward yet to come. Where a compiler will read code, the first step is early enough."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.probes.common_script import COMMON, TRAIN
-from tests.probes.watched import column, read, run_script
+from tests.probes.watched import PROBES, column, read, run_script
 
 PARTS = {
     "clip": "def part(model): return torch.nn.utils.clip_grad_norm_(list(model.parameters()), 1.0)",
@@ -56,3 +57,70 @@ def test_an_export_is_as_unwatched(tmp_path: Path) -> None:
         f"{LOOP}\ntrain(12)\nprint({exported}.module()(x).sum().item())\ntrain(12)\nprint(model.scores.weight.sum().item())",
         tmp_path,
     )
+
+
+ATTACH = """
+config = json.loads(sys.argv[1])
+def attach():
+    if config:
+        namespace = {"__name__": "_forgemon_bootstrap", "__file__": config["bootstrap"]}
+        exec(compile(open(config["bootstrap"]).read(), config["bootstrap"], "exec"), namespace)
+        namespace["start"](config)
+"""
+
+
+def _same_attached(source: str, folder: Path) -> None:
+    """`source` calls attach() when it has compiled what it compiles."""
+    config = {
+        "bootstrap": str(PROBES / "bootstrap.py"),
+        "run_dir": str(folder / "run"),
+        "mode": "attach",
+        "forgemon": "test",
+        "budget": 0,
+    }
+    plain = run_script(LOOP + ATTACH + source, folder, json.dumps({}), watched=False)
+    watched = run_script(LOOP + ATTACH + source, folder, json.dumps(config), watched=False)
+    assert (watched.stdout, watched.stderr) == (plain.stdout, plain.stderr)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_was_compiled_before_we_came_is_first_read_after(tmp_path: Path, part: str) -> None:
+    source = (
+        f"@torch.compile(backend='eager')\n{PARTS[part]}\ntrain(3)\nattach()\ntrain(12)\nprint(part(model).item())\ntrain(12)\n"
+    )
+    _same_attached(source + "print(model.scores.weight.sum().item())", tmp_path)
+    assert len(column(read(tmp_path), "step")) == 24
+
+
+def test_what_was_compiled_before_we_came_is_read_again_for_other_shapes(tmp_path: Path) -> None:
+    source = """
+@torch.compile(backend="eager")
+def part(n):
+    model.eval()
+    loss = F.cross_entropy(model(x[:n]), y[:n])
+    model.train()
+    return loss
+print(part(20).item())
+attach()
+for n in (21, 30, 96):
+    train(5)
+    print(part(n).item())
+"""
+    _same_attached(source, tmp_path)
+    assert len(column(read(tmp_path), "step")) == 15
+
+
+def test_where_a_model_alone_is_compiled_the_loop_is_seen(tmp_path: Path) -> None:
+    source = """
+compiled = torch.compile(model, backend="eager")
+attach()
+for step in range(8):
+    optimizer.zero_grad()
+    F.cross_entropy(compiled(x), y).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+    optimizer.step()
+print(model.scores.weight.sum().item())
+"""
+    _same_attached(source, tmp_path)
+    before_clip = column(read(tmp_path), "gradient_norm_before_clip")
+    assert len(before_clip) == 8 and (before_clip > 0.01).all()
