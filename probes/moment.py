@@ -68,7 +68,8 @@ class Moment:
         self._posted = False
         if self._guard.inside:
             self._guard.when_over = self.post_again
-            return
+            if self._guard.inside:  # still: a callback on another thread may have ended just before it could be told
+                return
         with out_of_modes():  # any moment may fall into one
             while self._actions:
                 self._guard.protected(self._actions.popleft())
