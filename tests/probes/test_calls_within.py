@@ -222,7 +222,8 @@ def test_what_the_function_lets_go_of_is_gone() -> None:
 
     observed = _observed(lets_go, lambda values: None, lambda values, result: None)
     is_gone = [lets_go(Held()), observed(Held())]
-    assert is_gone == [True, True]
+    # Before 3.11 whoever calls holds what it gives until the call is over.
+    assert is_gone == [sys.version_info >= (3, 11)] * 2
 
 
 def test_code_that_is_sent_to_another_process_does_without_us() -> None:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from probes.capture import is_capturing
 from tests.probes.common_script import COMMON
 from tests.probes.watched import column, events, read, run_script
 
@@ -64,3 +66,15 @@ def test_nothing_is_looked_at_meanwhile(tmp_path: Path, free: int, budget: float
         losses = json.loads((tmp_path / "measured.json").read_text())["loss"]
         expected = [losses[step - 1] for step in column(chunk, "step").tolist()]
         assert column(chunk, "loss").tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def _fails() -> bool:
+    raise torch.AcceleratorError("CUDA driver version is insufficient for CUDA runtime version")
+
+
+@pytest.mark.parametrize("initialised", [False, True])
+def test_what_cuda_answers_with_an_error_is_asked_of_nobody_else(monkeypatch: pytest.MonkeyPatch, initialised: bool) -> None:
+    """Without a driver nothing is asked; where it has failed since, we are silent."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialised)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", _fails)
+    assert is_capturing() is initialised
