@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from .dynamo import skip
+
 CAN_CAPTURE: bool = torch.backends.cuda.is_built()
 
 
@@ -19,3 +21,6 @@ def is_capturing() -> bool:
         return torch.cuda.is_current_stream_capturing()
     except RuntimeError:  # the program's CUDA has failed for good: nothing more is to be asked of it
         return True
+
+
+skip([is_capturing.__code__])

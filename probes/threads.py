@@ -11,6 +11,8 @@ import sys
 import types
 from collections.abc import Callable
 
+from .dynamo import skip
+
 WAITS_IN = ("threading", "queue", "selectors", "concurrent.futures.thread", "concurrent.futures._base", "asyncio.base_events")
 """Modules of the standard library in which a thread waits that has nothing to do."""
 
@@ -70,3 +72,7 @@ def _has_nothing_to_do(ident: int) -> bool:
     frame = _frame_of(ident)
     files = {getattr(sys.modules.get(name), "__file__", None) for name in WAITS_IN}
     return frame is None or frame.f_code.co_filename in files
+
+
+# Called where a compiler may look at the frames of this thread.
+skip(function.__code__ for function in (TrainingThread.is_another, _frame_of, _is_of_python, _has_nothing_to_do))

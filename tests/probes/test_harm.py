@@ -173,9 +173,12 @@ def test_an_exception_of_the_users_signal_handler_inside_our_code_is_theirs(tmp_
 
 
 COMPILED = """
-import torch, torch._dynamo
+import sys, torch, torch._dynamo
 import torch.nn.functional as F
 torch.manual_seed(0)
+if "_forgemon_probe" in sys.modules:  # as where torch is built for CUDA
+    guard = sys.modules["_forgemon_probe"].session.guard
+    guard.captures = sys.modules["_forgemon_probes.capture"].is_capturing
 x, y = torch.randn(64, 8), torch.randint(0, 3, (64,))
 model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

@@ -29,6 +29,7 @@ if PATCHED:
     torch.cuda.is_initialized, torch.cuda.device_count = lambda: True, lambda: 3
     torch.cuda.memory_stats_as_nested_dict = statistics
     torch.cuda.synchronize = lambda *_: 1 / 0
+    torch.cuda.is_current_stream_capturing = lambda: False
 model = torch.nn.Linear(4, 2)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for step in range(5):
