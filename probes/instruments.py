@@ -177,7 +177,7 @@ class Instruments:
         session = self._session
         if not session.is_root(values[0]):
             return
-        # A default of `mode` reaches 3.10 and 3.11 as the value True, too: the shim has the defaults of the original.
+        # A default of `mode` is there as its value, True.
         training = bool(values[1]) if len(values) > 1 else True
         session.signals.seen("training mode")
         session.loop.mode_set(training)

@@ -102,7 +102,7 @@ def test_code_is_the_same_object_again() -> None:
     assert all(f.__code__ is code for f, code in zip(functions, before, strict=True) if f is not None)
 
 
-def test_shim_keeps_signature_source_and_name() -> None:
+def test_code_with_calls_in_it_keeps_signature_source_and_name() -> None:
     signature, source = inspect.signature(every_kind), inspect.getsource(every_kind)
     names = parameter_names(every_kind)
     observer = CodeObserver()
