@@ -35,10 +35,12 @@ def _numbers(name: str, value: Any) -> Iterator[KeptResult]:
 
 
 def _number(name: str, value: Any) -> Iterator[KeptResult]:
+    if side(name) is None:
+        return
     if type(value) is list and value:
         value = value[-1]
     number = host_number(value)
-    if number is not None and math.isfinite(number) and side(name) is not None:
+    if number is not None and math.isfinite(number):
         yield name, number
 
 

@@ -65,7 +65,8 @@ class ResultNames:
         self._known: dict[Key, _Suffix] = {}
 
     def stepped(self) -> None:
-        if self._group.named:
+        # Also where no result came, as from a device whose numbers cannot be had without waiting.
+        if self._group.named or self._group.kept or self._group.splits:
             self._group = _Group()
 
     def tell_apart(
@@ -78,6 +79,8 @@ class ResultNames:
         group = self._group
         for variable, value in (split for result in results if result.driver for split in result.driver.splits):
             group.splits.setdefault(variable, set()).add(value)
+        if len(self._varying) >= MOST_KNOWN:
+            self._varying.clear()
         self._varying.update(variable for variable, values in group.splits.items() if len(values) > 1)
         namings = [self._naming(result, results, of_training_data(result)) for result in results]
         if any(naming.suffix is None for naming in namings):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from tests.probes.common_script import COMMON, TRAIN
-from tests.probes.watched import PROBES, column, read, run_script
+from tests.probes.watched import ATTACH, attach_argument, column, read, run_script
 
 PARTS = {
     "clip": "def part(model): return torch.nn.utils.clip_grad_norm_(list(model.parameters()), 1.0)",
@@ -59,27 +58,10 @@ def test_an_export_is_as_unwatched(tmp_path: Path) -> None:
     )
 
 
-ATTACH = """
-config = json.loads(sys.argv[1])
-def attach():
-    if config:
-        namespace = {"__name__": "_forgemon_bootstrap", "__file__": config["bootstrap"]}
-        exec(compile(open(config["bootstrap"]).read(), config["bootstrap"], "exec"), namespace)
-        namespace["start"](config)
-"""
-
-
 def _same_attached(source: str, folder: Path) -> None:
     """`source` calls attach() when it has compiled what it compiles."""
-    config = {
-        "bootstrap": str(PROBES / "bootstrap.py"),
-        "run_dir": str(folder / "run"),
-        "mode": "attach",
-        "forgemon": "test",
-        "budget": 0,
-    }
-    plain = run_script(LOOP + ATTACH + source, folder, json.dumps({}), watched=False)
-    watched = run_script(LOOP + ATTACH + source, folder, json.dumps(config), watched=False)
+    plain = run_script(LOOP + ATTACH + source, folder, "{}", watched=False)
+    watched = run_script(LOOP + ATTACH + source, folder, attach_argument(folder), watched=False)
     assert (watched.stdout, watched.stderr) == (plain.stdout, plain.stderr)
 
 

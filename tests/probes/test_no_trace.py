@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.probes.watched import PROBES, events, read, run_script
+from tests.probes.watched import ATTACH, attach_argument, events, read, run_script
 
 HERE = Path(__file__).parent
 LOOPS = (HERE / "loops_of_all_kinds.py").read_text().partition('if __name__ == "__main__"')[0]
 LEAVES = (
     (HERE / "as_found.py").read_text()
     + LOOPS
+    + ATTACH
     + """
-import json, multiprocessing, weakref
-config = json.loads(sys.argv[1])
-def attach():
-    namespace = {"__name__": "_forgemon_bootstrap", "__file__": config["bootstrap"]}
-    exec(compile(open(config["bootstrap"]).read(), config["bootstrap"], "exec"), namespace)
-    namespace["start"](config)
-    return sys.modules["_forgemon_probe"].session
+import multiprocessing, weakref
 
 def not_finite():
     model = new_mlp()
@@ -64,14 +58,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_detach_leaves_no_trace(tmp_path: Path, way: str) -> None:
-    config = {
-        "bootstrap": str(PROBES / "bootstrap.py"),
-        "run_dir": str(tmp_path / "run"),
-        "mode": "attach",
-        "forgemon": "test",
-        "budget": 0.0,
-    }
-    done = run_script(LEAVES.replace("LEAVE", WAYS[way], 1), tmp_path, json.dumps(config), watched=False)
+    done = run_script(LEAVES.replace("LEAVE", WAYS[way], 1), tmp_path, attach_argument(tmp_path), watched=False)
     *_, still_there, not_as_found, _, _, _, _, _, _, watched = done.stdout.splitlines()
     assert still_there == "still there None"
     assert not_as_found == "not as found []"

@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from forgemon.chunk import Chunk
+from probes.drivers import Driver, Site
+from probes.evaluations import Batch, BatchLoss, EvaluationPass
+from probes.passes import MOST_OPEN, Passes
+from probes.result_names import ResultNames
+from probes.transfer import Transfer
 from tests.probes.common_script import COMMON, measured
 from tests.probes.watched import events, line_of, read, run_script
 
@@ -245,3 +251,46 @@ left = [one for one in gc.get_objects() if type(one) in (probes.EvaluationPass, 
 assert len(left) <= 2, left
 """.replace("EVALUATE", body)
     run_script(script(body) + start + end, tmp_path)
+
+
+def _batch(loader: int | None, instruction: int = 0) -> Batch:
+    batch = Batch(0.0)
+    batch.loader, batch.is_fetched = loader, loader is not None
+    driver = Driver((Site(("train.py", "evaluate", 1), instruction, 2),))
+    batch.losses.append(BatchLoss("mse_loss", torch.tensor(1.0), "mean", 4, driver))
+    return batch
+
+
+class _Told:
+    def __init__(self) -> None:
+        self.results = 0
+
+    def evaluations_ended(self, results: list[EvaluationPass]) -> None:
+        self.results += len(results)
+
+    def evaluated(self, finished: EvaluationPass, value: float) -> None: ...
+
+    def evaluation_batch(self, batch: Batch) -> None: ...
+
+    def step_now(self) -> int:
+        return 0
+
+
+def test_a_program_that_evaluates_and_never_trains_is_told_of_its_results() -> None:
+    listener: Any = _Told()
+    passes = Passes(listener, Transfer())
+    for loader in range(5 * MOST_OPEN):
+        passes.add(_batch(loader))
+        passes.finish()
+    assert listener.results >= 4 * MOST_OPEN
+
+
+def test_what_the_loop_kept_is_forgotten_with_its_step_though_no_value_came() -> None:
+    names = ResultNames()
+    results = [EvaluationPass(_batch(None, instruction), 0) for instruction in (0, 2)]
+    sizes = []
+    for _ in range(3):
+        names.tell_apart(results, lambda result: False, lambda: [("val_loss", 1.0)])
+        sizes.append(len(names._group.kept))
+        names.stepped()
+    assert sizes == [1, 1, 1]

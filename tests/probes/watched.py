@@ -29,6 +29,25 @@ sys.argv = [config["script"], *sys.argv[2:]]
 runpy.run_path(config["script"], run_name="__main__")
 """
 
+ATTACH = """
+import json, sys
+config = json.loads(sys.argv[1])
+def attach():
+    if not config:
+        return None
+    namespace = {"__name__": "_forgemon_bootstrap", "__file__": config["bootstrap"]}
+    exec(compile(open(config["bootstrap"]).read(), config["bootstrap"], "exec"), namespace)
+    namespace["start"](config)
+    return sys.modules["_forgemon_probe"].session
+"""
+"""For a script that is not watched from its start: what its first argument says, `attach_argument()` or {} for nothing."""
+
+
+def attach_argument(folder: Path) -> str:
+    """Every step is observed."""
+    config = {"run_dir": str(folder / "run"), "mode": "attach", "forgemon": "test", "budget": 0.0}
+    return json.dumps({**config, "bootstrap": str(PROBES / "bootstrap.py")})
+
 
 def run_script(
     source: str,
