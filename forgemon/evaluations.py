@@ -61,7 +61,7 @@ class Evaluations:
                 mode_correct=None if training is None else not training,
                 grad_enabled=flag(event, "grad_enabled"),
                 duration_s=number(event, "duration_s"),
-                is_best=is_best,
+                is_best=is_best and not metric.endswith(ON_TRAINING_DATA),
                 checkpoint=None,
                 metrics={},
                 where=where_of(event),

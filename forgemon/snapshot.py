@@ -34,7 +34,7 @@ class Evaluation:
     grad_enabled: bool | None
     duration_s: float
     is_best: bool
-    "Lower than every earlier value of this metric."
+    "Lower than every earlier value of this metric; never of one taken over training data."
     checkpoint: str | None
     "Path of a checkpoint with the weights of this evaluation: saved after it, or just before, with no training step between."
     metrics: Mapping[str, float]

@@ -13,8 +13,8 @@ in evaluation mode, shows in the first step after it."""
 LONGEST_SLEEP = 1000
 BURST = 2
 """Neighbouring steps observed together: whether a step reuses gradients shows only beside the step before it."""
-SEEN_BY_OURSELVES = 0.75
-"""Part of the budget that may be spent by our own clock. What it cannot see came to as much as three tenths more when the whole was
+SEEN_BY_OURSELVES = 0.7
+"""Part of the budget that may be spent by our own clock. What it cannot see came to as much as four tenths more when the whole was
 measured (README, What it costs): calls on their way to us, and the loop's code and data that we push out of the caches."""
 LOSS_SHARE = 0.4
 """Part of the budget for rows with the loss alone."""

@@ -102,6 +102,7 @@ def test_held_out_metrics_come_before_those_on_training_data() -> None:
 
     assert best_of(fed(*passes[:1]))[1] == 0.1
     assert best_of(fed(*passes, evaluation(30, 2.0)))[1] == 2.0
+    assert [e.is_best for e in fed(*passes, evaluation(30, 2.0)).evaluations()] == [False, False, False, True]
 
 
 def test_each_metric_has_its_own_best_and_the_commoner_one_is_shown() -> None:

@@ -42,10 +42,12 @@ class ByHeart:
             if table.table > self._parameters[0]:
                 self._parameters = table.table, sum(int(np.prod(shape)) for shape in table.shapes)
 
-    def is_possible(self, train: TrainingLosses, began: float) -> bool:
-        """False as well where the number of samples, or when an epoch ends, is not known."""
+    def is_possible(self, train: TrainingLosses, began: float) -> bool | None:
+        """None where the number of samples is not known: batches that no DataLoader gave."""
+        if not self._samples:
+            return None
         epoch, fell_at = train.first_epoch_steps, train.step_below(FELL * began)
-        if epoch <= 0 or not self._samples or not self._parameters[1] or fell_at is None:
+        if epoch <= 0 or not self._parameters[1] or fell_at is None:
             return False
         share = self._samples / self._parameters[1]
         return share < MOST_SAMPLES and fell_at / epoch > 1 + EPOCHS * math.sqrt(share)

@@ -180,13 +180,18 @@ class ValAtChance:
         soon = passes.first_step <= SOON * self._train.first_epoch_steps
         at_once = soon and self._train.end_of_first_epoch < FELL_AT_ONCE * began
         early = passes.highest_train_loss >= EARLY * began
-        if not at_once and self._cause == MISALIGNED and self._by_heart.is_possible(self._train, min(began, self._chance)):
+        by_heart = self._may_be_by_heart(began) if not at_once else False
+        if by_heart:
             return None
         if passes.count < FEWEST and not (is_chance and at_once and passes.last_step >= SETTLED):
             return None
-        if is_chance and (at_once or early or far):
+        if is_chance and (at_once or early or far) and by_heart is not None:
             return self._candidate(passes, began, train, "alarm", at_once)
         return self._candidate(passes, began, train, "watch", at_once) if is_chance or at_once else None
+
+    def _may_be_by_heart(self, began: float) -> bool | None:
+        """None where nobody can know."""
+        return self._by_heart.is_possible(self._train, min(began, self._chance)) if self._cause == MISALIGNED else False
 
     @property
     def _cause(self) -> str:
@@ -204,7 +209,13 @@ class ValAtChance:
         doubt = ""
         if cause == MISALIGNED:
             doubt = (
-                " Curves alone cannot tell labels that do not match from training data that give the answer away (data-leak)."
+                " Curves alone cannot tell labels that do not match from training data that give the answer away (data-leak)"
+            )
+            by_heart = not at_once and self._may_be_by_heart(began) is None
+            doubt += (
+                ", nor, where no DataLoader says how many samples there are, from few samples learned by heart."
+                if by_heart
+                else "."
             )
         evidence: dict[str, float | int | str] = {
             "metric": passes.metric,

@@ -76,8 +76,18 @@ def test_a_first_pass_far_above_is_on_another_scale_unless_the_criterion_is_torc
     assert (found.level if found else None) == level
 
 
-def test_without_epochs_an_early_pass_is_enough() -> None:
-    found = judged(run(RISING, epoch=None))
+def test_without_a_loader_samples_may_have_been_learned_by_heart() -> None:
+    for passes in (RISING, [2 * CHANCE] * 8):
+        found = judged(run(passes, epoch=None))
+        assert found is not None and found.level == "watch" and "learned by heart" in found.summary
+
+
+def with_loader(whole: Chunk) -> Chunk:
+    return chunk(whole.steps, [event("loader", 0, role="training", length=10**6), *whole.events], whole.gradients)
+
+
+def test_before_the_first_epoch_ends_an_early_pass_is_enough() -> None:
+    found = judged(with_loader(run(RISING, epoch=None)))
     assert found is not None and found.level == "alarm" and "every sample was new" not in found.summary
 
 
@@ -147,8 +157,8 @@ def test_two_passes_are_enough_that_grow_worse_than_a_guess() -> None:
 def test_what_lies_far_above_a_guess_is_no_overfitting() -> None:
     late = falling(count=800)
     late[10:100] = 0.1
-    assert getattr(judged(run([2 * CHANCE] * 8, late, epoch=None)), "level", None) == "alarm"
-    assert getattr(judged(run([1.2 * CHANCE] * 8, late, epoch=None)), "level", None) == "watch"
+    assert getattr(judged(with_loader(run([2 * CHANCE] * 8, late, epoch=None))), "level", None) == "alarm"
+    assert getattr(judged(with_loader(run([1.2 * CHANCE] * 8, late, epoch=None))), "level", None) == "watch"
 
 
 def test_a_model_that_learns_within_a_few_steps_began_at_its_first_row() -> None:
