@@ -41,9 +41,16 @@ def test_a_worse_state_replaced_the_best(tmp_path: Path) -> None:
     assert facts[-1]["where"]["line"] == line_of(COMMON + LAST_ONLY, "torch.save(")
 
 
+WRITTEN_HALF_A_SECOND_AGO = """
+import os, time
+open("notes.txt", "w").write("x" * 100_000)
+os.utime("notes.txt", (time.time() - 0.5,) * 2)
+"""
+
+
 def test_a_file_written_just_before_is_not_taken_for_the_best_one(tmp_path: Path) -> None:
     """A fast loop: between its passes lie milliseconds, and seconds are what the clocks of some file systems know."""
-    _, facts = checkpoint_facts(tmp_path, 'open("notes.txt", "w").write("x" * 100_000)\n' + LAST_ONLY)
+    _, facts = checkpoint_facts(tmp_path, WRITTEN_HALF_A_SECOND_AGO + LAST_ONLY)
     assert {f["fact"] for f in facts} == {"best-checkpoint-not-saved"}
 
 

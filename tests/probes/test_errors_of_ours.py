@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ print(json.dumps({"answers": answers, "unheard": unheard}))
 NOT_ABLE_TO_SAY = {"Writer._write_line"}
 """Without it no event is written."""
 SHARDS = 3
+FEWEST_LINES = 2000 if sys.version_info < (3, 12) else 1500
+"""From 3.12 on nothing of ours writes calls into code."""
 
 
 def run(source: str, folder: Path, **more: Any) -> Any:
@@ -96,6 +99,7 @@ AT_ANY_LINE = """
 import dis, gc, linecache, random
 FOLDER = os.path.dirname(config["bootstrap"]) + os.sep
 GUARD_ITSELF = {"guarded", "protected", "swallow", "swallow_ours", "is_the_programs", "before", "after", "call", "undisturbed", "_gone"}
+GUARD_ITSELF.add("_in_a_capture")  # asked in builds for CUDA
 class Fault(Exception):
     __module__ = "builtins"  # an error of ours, and not one that the program sends
 ours = load()
@@ -209,7 +213,7 @@ print(json.dumps({"lines": len(places), "rounds": rounds}))
 @pytest.mark.parametrize(("kind", "rounds", "faults"), [("Fault", 14, 6), ("KeyboardInterrupt", 5, 3)])
 def test_at_any_line(tmp_path: Path, kind: str, rounds: int, faults: int) -> None:
     found = run(AT_ANY_LINE, tmp_path, kind=kind, rounds=rounds, faults=faults, seed=0, know=kind == "Fault")
-    assert found["lines"] > 2000
+    assert found["lines"] > FEWEST_LINES
     assert len(found["rounds"]) == rounds if kind == "KeyboardInterrupt" else len(found["rounds"]) > rounds + 10
     raised = 0
     for one in found["rounds"]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from probes.observe import CodeObserver, new_observer, parameter_names, unwrap
+
+swaps_code = pytest.mark.skipif(sys.version_info >= (3, 12), reason="there functions are observed as they are")
 
 
 def plain(a: int, b: int = 2) -> int:
@@ -92,6 +95,7 @@ def test_references_made_before_are_covered() -> None:
     assert seen == [2]
 
 
+@swaps_code
 def test_code_is_the_same_object_again() -> None:
     functions = [plain, every_kind, keyword_only, Derived.method, unwrap(decorated)]
     before = [f.__code__ for f in functions if f is not None]
@@ -102,6 +106,7 @@ def test_code_is_the_same_object_again() -> None:
     assert all(f.__code__ is code for f, code in zip(functions, before, strict=True) if f is not None)
 
 
+@swaps_code
 def test_code_with_calls_in_it_keeps_signature_source_and_name() -> None:
     signature, source = inspect.signature(every_kind), inspect.getsource(every_kind)
     names = parameter_names(every_kind)
@@ -130,6 +135,7 @@ def test_errors_pass_and_no_return_is_reported() -> None:
     assert seen == [(3,)]
 
 
+@swaps_code
 def test_a_code_swapped_by_somebody_else_since_is_left_alone() -> None:
     def local(a: int) -> int:
         return a
