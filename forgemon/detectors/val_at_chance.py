@@ -180,12 +180,11 @@ class ValAtChance:
         soon = passes.first_step <= SOON * self._train.first_epoch_steps
         at_once = soon and self._train.end_of_first_epoch < FELL_AT_ONCE * began
         early = passes.highest_train_loss >= EARLY * began
-        by_heart = self._may_be_by_heart(began) if not at_once else False
-        if by_heart:
+        if not at_once and self._may_be_by_heart(began):
             return None
         if passes.count < FEWEST and not (is_chance and at_once and passes.last_step >= SETTLED):
             return None
-        if is_chance and (at_once or early or far) and by_heart is not None:
+        if is_chance and (at_once or early or far):
             return self._candidate(passes, began, train, "alarm", at_once)
         return self._candidate(passes, began, train, "watch", at_once) if is_chance or at_once else None
 
