@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .modules import children, named_parameters, own_attributes, parameters
+from .threads import frames_of_threads
 
 WALK_LIMIT = 200_000
 _PLAIN = (int, float, str, bool, type(None))
@@ -21,7 +22,7 @@ def live_objects() -> tuple[list[torch.optim.Optimizer], list[torch.nn.Module]]:
     """Every optimizer and every root module (no module's child) that has parameters."""
     optimizers, modules = _sort(gc.get_objects())
     if not optimizers and not modules:
-        optimizers, modules = _sort(_reachable())  # after gc.freeze() the collector lists nothing
+        optimizers, modules = _sort(_reachable(frames_of_threads()))  # after gc.freeze() the collector lists nothing
     inner = {id(child) for module in modules.values() for _, child in children(module)}
     roots = [m for identity, m in modules.items() if identity not in inner and next(parameters(m), None) is not None]
     return optimizers, [root for root in roots if not isinstance(root, torch.nn.modules.loss._Loss)]
@@ -39,16 +40,16 @@ def _sort(objects: Iterable[Any]) -> tuple[list[torch.optim.Optimizer], dict[int
     return optimizers, modules
 
 
-def _reachable() -> Iterable[Any]:
+def _reachable(frames: list[types.FrameType]) -> Iterable[Any]:
     """What the main module and the frames' globals refer to, directly or through containers."""
     todo: list[Any] = [module.__dict__ for name, module in list(sys.modules.items()) if name == "__main__"]
-    for frame in sys._current_frames().values():
+    for frame in frames:
         walk: types.FrameType | None = frame
         while walk is not None:
             todo.append(walk.f_globals)
             walk = walk.f_back
     # A function's local variables are reached through its frame's referents, not through f_locals, which would write to it.
-    todo += [frame for frame in sys._current_frames().values()]
+    todo += frames
     seen: set[int] = set()
     skip = (str, bytes, int, float, types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType, torch.Tensor)
     while todo and len(seen) < WALK_LIMIT:

@@ -7,14 +7,13 @@ goes on after all was taken out would put something in again.
 
 from __future__ import annotations
 
-import _thread
-import sys
 import types
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .pending import post
+from .threads import frames_of_threads
 from .torch_modes import out_of_modes
 
 if TYPE_CHECKING:
@@ -83,9 +82,8 @@ class Moment:
 
 def step_running() -> bool:
     """Whether any thread is inside the wrapper that calls the hooks of an optimizer step."""
-    own = _thread.get_ident()
-    for thread, frame in list(sys._current_frames().items()):
-        walk: types.FrameType | None = sys._getframe() if thread == own else frame
+    for frame in frames_of_threads():
+        walk: types.FrameType | None = frame
         while walk is not None:
             code = walk.f_code
             if code.co_name == "wrapper" and code.co_filename.endswith(STEP_WRAPPER_FILE):

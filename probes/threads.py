@@ -51,6 +51,17 @@ class TrainingThread:
         return True
 
 
+def frames_of_threads() -> list[types.FrameType]:
+    """Where each thread is; the calling one, where it called the function that asks.
+
+    That function's own frame in a variable of its own would be a cycle, and every frame around it, of the program's functions too, would
+    keep its variables until the garbage collector comes: models, batches, graphs.
+    """
+    frames = sys._current_frames()
+    frames[_thread.get_ident()] = sys._getframe(2)
+    return list(frames.values())
+
+
 def _frame_of(ident: int) -> types.FrameType | None:
     return sys._current_frames().get(ident)
 

@@ -67,3 +67,33 @@ def test_detach_leaves_no_trace(tmp_path: Path, way: str) -> None:
     chunk = read(tmp_path)
     assert [event["reason"] for event in events(chunk, "detached")] == ["test"]
     assert not events(chunk, "exiting")
+
+
+KEEPS = (
+    ATTACH
+    + """
+import gc, torch, weakref
+torch.optim.SGD([torch.ones(1)])  # the first imports much of torch, and that holds whoever made it
+gc.collect()
+gc.disable()  # so that only what nobody holds is gone
+class Big: ...
+def epoch(act):
+    model, big = torch.nn.Linear(2, 1), Big()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.ones(2)).sum().backward()
+    optimizer.step()
+    WHEN
+    optimizer.step()
+    return weakref.ref(model), weakref.ref(big)
+def leave():
+    sys.modules["_forgemon_probe"].session.leave("test")
+for act in (attach, leave, attach, leave):
+    print([reference() for reference in epoch(act)])
+"""
+)
+
+
+@pytest.mark.parametrize("when", ["act()", "gc.freeze(); act(); gc.unfreeze()"])
+def test_what_a_function_holds_is_gone_with_it_though_we_came_or_left_within(tmp_path: Path, when: str) -> None:
+    done = run_script(KEEPS.replace("WHEN", when), tmp_path, attach_argument(tmp_path), watched=False)
+    assert (done.stdout, done.stderr) == ("[None, None]\n" * 4, "")
