@@ -70,6 +70,40 @@ train(5)
     assert column(read(tmp_path), "step").tolist()[-5:] == [26, 27, 28, 29, 30]
 
 
+LEAVING = (
+    COMMON
+    + """
+import signal
+class Late(Exception): ...
+def handler(number, frame):
+    raise Late
+signal.signal(signal.SIGALRM, handler)
+leave, sent = torch.no_grad.__exit__, 0
+def interrupted(context, *how):
+    global sent
+    if sys._getframe(1).f_globals["__name__"].startswith("_forgemon_probes."):
+        sent += 1
+        signal.raise_signal(signal.SIGALRM)
+    leave(context, *how)
+torch.no_grad.__exit__ = interrupted
+optimizer, caught = torch.optim.SGD(model.parameters(), lr=0.1), 0
+for _ in range(20):
+    try:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    except Late:
+        caught += 1
+        assert torch.is_grad_enabled()
+assert caught == sent > 0, (caught, sent)
+"""
+)
+
+
+def test_that_falls_into_the_end_of_a_no_grad_of_ours(tmp_path: Path) -> None:
+    run_script(LEAVING, tmp_path)
+
+
 def test_from_another_thread(tmp_path: Path) -> None:
     source = f"""{SENT}
 me = threading.get_ident()
