@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import discover
-from .asleep import MOST_OTHERS, Asleep, Mark, counting
+from .asleep import Asleep, Mark, counting, most_others
 from .dynamo import skip
 from .expected import ExpectedPass
 from .gradients import gradient_norms
@@ -121,7 +121,7 @@ class Steps:
             return True  # the first one came while we slept; or the last of those to be slept through
         known.steps += 1
         self._step = max(self._step, known.steps)
-        return self.slept.main is self.slept or self.slept.other_stepped()
+        return self.slept.main is self.slept or self.slept.other_stepped(len(self._optimizers.by_id))
 
     def begins(self, optimizer: torch.optim.Optimizer) -> None:
         """Pre-hook of a step while awake."""
@@ -210,7 +210,8 @@ class Steps:
         """The main optimizer paces the schedule; when it is gone or rests, the one that steps takes over."""
         if known is not self._main:
             self._steps_of_others += 1
-            if self._main is not None and self._main.optimizer() is not None and self._steps_of_others < MOST_OTHERS:
+            lives = self._main is not None and self._main.optimizer() is not None
+            if lives and self._steps_of_others < most_others(len(self._optimizers.by_id)):
                 return
             self._main = known
             self._plan = self._row = Mark()

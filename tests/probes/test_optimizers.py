@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from probes.schedule import FIRST_STEPS
 from tests.probes.common_script import ADVERSARIAL, COMMON
 from tests.probes.watched import column, events, read, run_script
 
@@ -58,3 +59,25 @@ def test_two_optimizers_each_have_their_series_and_no_false_fact(tmp_path: Path)
     norms = chunk.gradients[-1].rows["norm"]
     assert np.isfinite(norms[1::2, :4]).all() and np.isnan(norms[1::2, 4:]).all()  # the critic's rows
     assert np.isfinite(norms[0::2, 4:]).all() and np.isnan(norms[0::2, :4]).all()
+
+
+MANY = (
+    COMMON
+    + """
+model = torch.nn.Sequential(*[torch.nn.Linear(8, 8) for _ in range(30)])
+optimizers = [torch.optim.SGD([parameter], lr=0.01) for parameter in model.parameters()]
+for _ in range(100):
+    F.mse_loss(model(x), x).backward()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+)
+
+
+def test_where_more_optimizers_take_turns_than_rest_steps_are_slept_through_all_the_same(tmp_path: Path) -> None:
+    run_script(MANY, tmp_path, budget=0.01)
+    chunk = read(tmp_path)
+    assert set(column(chunk, "optimizer")) == set(range(60))
+    assert len(column(chunk, "step")) < 60 * (FIRST_STEPS + 30)
+    assert events(chunk, "exiting")[0]["step"] == 100
