@@ -15,7 +15,7 @@ import torch
 from . import discover
 from .modules import named_modules, parameters
 from .record import FORMAT
-from .where import absolute_path
+from .where import absolute_path, working_directory
 
 
 def rank() -> int:
@@ -49,7 +49,7 @@ def run_info(
         "process_started": _process_started(),
         "argv": list(getattr(sys, "orig_argv", sys.argv)),
         "script": _script(),
-        "cwd": os.getcwd(),
+        "cwd": working_directory(),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "devices": _devices(roots),

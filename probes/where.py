@@ -132,11 +132,19 @@ def absolute_path(file: str) -> str:
     """The file of a code object; a script started by a relative name is looked for where it was started too."""
     if os.path.isabs(file) or file.startswith("<"):
         return file
-    for folder in (os.getcwd(), sys.path[0] if sys.path else "", os.path.dirname(sys.path[0]) if sys.path else ""):
+    for folder in (working_directory(), sys.path[0] if sys.path else "", os.path.dirname(sys.path[0]) if sys.path else ""):
         candidate = os.path.normpath(os.path.join(folder, file))
         if os.path.isfile(candidate):
             return os.path.abspath(candidate)
-    return os.path.abspath(file)
+    return os.path.normpath(os.path.join(working_directory(), file))
+
+
+def working_directory() -> str:
+    """Empty where it is no more: programs are started in folders that are cleared while they run."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def _source(file: str, line: int) -> tuple[int, list[str]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from forgemon.reader import RunReader
+from tests.probes.common_script import COMMON, TRAIN
 from tests.probes.test_harm import script
-from tests.probes.watched import events, run_script
+from tests.probes.watched import ATTACH, attach_argument, column, events, read, run_script
 
 DISK = """
 import errno, json, os, sys, threading
@@ -160,3 +161,34 @@ def test_a_run_directory_that_vanishes_harms_nobody(tmp_path: Path, mode: str) -
     plain = run_script(source, tmp_path, watched=False)
     done = run_script(source, tmp_path)
     assert (done.stdout, done.stderr) == (plain.stdout, plain.stderr)
+
+
+CLEARED = (
+    COMMON
+    + ATTACH
+    + """
+import os
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+    + TRAIN
+    + """
+os.mkdir("gone")
+os.chdir("gone")
+os.rmdir("../gone")
+attach()
+train(5)
+for number in range(10):
+    try:
+        torch.save(model.state_dict(), "last.pt")
+    except (OSError, RuntimeError) as error:
+        print(number)
+train(5)
+"""
+)
+
+
+def test_a_working_directory_that_is_no_more(tmp_path: Path) -> None:
+    done = run_script(CLEARED, tmp_path, attach_argument(tmp_path), watched=False)
+    assert (done.stdout.split(), done.stderr) == (list(map(str, range(10))), "")
+    assert column(read(tmp_path), "step").tolist() == list(range(1, 11))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["cwd"] == ""
