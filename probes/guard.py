@@ -14,12 +14,12 @@ import torch
 from .capture import CAN_CAPTURE, is_capturing
 from .dynamo import skip
 from .interrupts import is_the_programs
-from .observe import new_observer
 from .threads import TrainingThread
 from .torch_modes import apart
 
 if TYPE_CHECKING:
     from .attention import Watched
+    from .observe import Observer
 
 MOST_ERRORS = 8
 HOLD_UP_S = 0.0005
@@ -165,13 +165,13 @@ class Guard:
             watched.called(self.step)
         return chosen
 
-    def calibrate(self, calls: int = 500) -> None:
-        """Measure what the call of a callback costs on this machine beside the callback itself."""
+    def calibrate(self, observer: Observer, calls: int = 500) -> None:
+        """Measure what the call of a callback by `observer` costs on this machine beside the callback itself."""
 
         def probe(value: int) -> int:
             return value
 
-        clock, observer = time.perf_counter, new_observer()
+        clock = time.perf_counter
         plain_s = watched_s = float("inf")
         active, self.active, mode, self.mode = self.active, True, self.mode, AWAKE
         inside_s = 0.0
@@ -187,7 +187,7 @@ class Guard:
                     watched_s, inside_s = took_s, self.spent_s - before_s
                 elif not is_watched:
                     plain_s = min(plain_s, took_s)
-        observer.remove()
+        observer.forget(probe)
         self.active, self.mode, self.spent_s = active, mode, 0.0
         self.overhead_s = max(0.0, watched_s - plain_s - inside_s) / calls
 

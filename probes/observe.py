@@ -10,7 +10,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .calls_within import parameters, with_calls
 
@@ -105,70 +105,102 @@ class CodeObserver:
             self.forget(function)
 
 
+TOOL_IDS = (5, 4, 3)
+"""Of sys.monitoring, in the order in which one is taken for ours. Who asks for an id that is taken gets an error: 0 to 2 are those of
+debuggers, coverage and profilers (cProfile takes its own), which may come after us, and a program that chooses one by itself takes 3 or
+4, which nothing is named after. 5 is meant for optimizers of the interpreter."""
+
+
+NAME = "forgemon"
+
+
+class _Observed(NamedTuple):
+    """One code object, and what is called of ours when it starts and returns."""
+
+    code: types.CodeType
+    names: tuple[str, ...]
+    "Of its parameters."
+    on_start: OnStart | None
+    on_return: OnReturn | None
+    events: int
+
+
 class MonitoringObserver:
-    """3.12 and later: local events of sys.monitoring. Raises RuntimeError when all tool ids are taken."""
+    """3.12 and later: local events of sys.monitoring. Raises RuntimeError when all tool ids are taken.
+
+    Codes are known by their identity: two that are equal, like those of a cell of a notebook that was run twice, are two functions', and
+    to compare or hash one takes as long as it is.
+    """
 
     def __init__(self) -> None:
         self._monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
-        self._callbacks: dict[types.CodeType, tuple[OnStart | None, OnReturn | None]] = {}
-        self._events: dict[types.CodeType, int] = {}
-        free = [i for i in (4, 3, 5, 0, 1, 2) if self._monitoring.get_tool(i) is None]
+        self._of_code: dict[int, _Observed] = {}
+        self._of_function: dict[types.FunctionType, _Observed] = {}
+        "A function may be given another code while it is observed."
+        free = [i for i in TOOL_IDS if self._monitoring.get_tool(i) is None]
         if not free:
             raise RuntimeError("no free sys.monitoring tool id")
         self._tool = free[0]
         events = self._monitoring.events
-        self._monitoring.use_tool_id(self._tool, "forgemon")
+        self._monitoring.use_tool_id(self._tool, NAME)
         self._monitoring.register_callback(self._tool, events.PY_START, self._started)
         self._monitoring.register_callback(self._tool, events.PY_RETURN, self._returned)
 
     def observe(self, function: Any, on_start: OnStart | None = None, on_return: OnReturn | None = None) -> bool:
         found = unwrap(function)
-        if found is None or found.__code__ in self._callbacks:
+        if found is None or found in self._of_function or id(found.__code__) in self._of_code:
             return False
         events = self._monitoring.events
         wanted = (events.PY_START if on_start else 0) | (events.PY_RETURN if on_return else 0)
-        self._callbacks[found.__code__] = (on_start, on_return)
-        self._events[found.__code__] = wanted
-        self._monitoring.set_local_events(self._tool, found.__code__, wanted)
+        code = found.__code__
+        observed = _Observed(code, parameters(code), on_start, on_return, wanted)
+        self._of_function[found] = self._of_code[id(observed.code)] = observed
+        self._set(observed.code, wanted)
         return True
 
     def forget(self, function: Any) -> None:
         found = unwrap(function)
-        if found is not None and self._callbacks.pop(found.__code__, None) is not None:
-            self._monitoring.set_local_events(self._tool, found.__code__, 0)
-            del self._events[found.__code__]
+        if found in self._of_function:
+            observed = self._of_function[found]
+            self._set(observed.code, 0)
+            self._of_code.pop(id(observed.code), None)
+            self._of_function.pop(found, None)
 
     def suspend(self, function: types.FunctionType) -> None:
-        self._monitoring.set_local_events(self._tool, function.__code__, 0)
+        self._set(self._of_function[function].code, 0)
 
     def resume(self, function: types.FunctionType) -> None:
-        self._monitoring.set_local_events(self._tool, function.__code__, self._events[function.__code__])
+        observed = self._of_function[function]
+        self._set(observed.code, observed.events)
 
     def remove(self) -> None:
-        if self._monitoring.get_tool(self._tool) != "forgemon":
+        if self._of_function and self._monitoring.get_tool(self._tool) is None:
+            self._monitoring.use_tool_id(self._tool, NAME)  # the program has freed it, which leaves our events set
+        if self._monitoring.get_tool(self._tool) != NAME:
             return
-        for code in list(self._callbacks):
-            self._monitoring.set_local_events(self._tool, code, 0)
-        self._callbacks.clear()
-        self._events.clear()
+        for function in list(self._of_function):
+            self.forget(function)
         events = self._monitoring.events
         for event in (events.PY_START, events.PY_RETURN):
             self._monitoring.register_callback(self._tool, event, None)
         self._monitoring.free_tool_id(self._tool)
 
+    def _set(self, code: types.CodeType, events: int) -> None:
+        self._monitoring.set_local_events(self._tool, code, events)
+
     def _started(self, code: types.CodeType, _offset: int) -> None:
-        callbacks = self._callbacks.get(code)
-        if callbacks is not None and callbacks[0] is not None:
-            callbacks[0](_values(sys._getframe(1), code))
+        observed = self._of_code.get(id(code))
+        if observed is not None and observed.on_start is not None:
+            observed.on_start(_values(sys._getframe(1), observed))
 
     def _returned(self, code: types.CodeType, _offset: int, value: Any) -> None:
-        callbacks = self._callbacks.get(code)
-        if callbacks is not None and callbacks[1] is not None:
-            callbacks[1](_values(sys._getframe(1), code), value)
+        observed = self._of_code.get(id(code))
+        if observed is not None and observed.on_return is not None:
+            observed.on_return(_values(sys._getframe(1), observed), value)
 
 
-def _values(frame: types.FrameType, code: types.CodeType) -> tuple[Any, ...]:
+def _values(frame: types.FrameType, observed: _Observed) -> tuple[Any, ...]:
     # These are frames of torch's functions, gone in a moment; a user's frame is never asked for its locals, because before 3.13
     # that writes a snapshot into the frame which keeps tensors alive and shows in the user's own locals().
     values = frame.f_locals
-    return tuple(values.get(name) for name in parameters(code))
+    return tuple([values.get(name) for name in observed.names])

@@ -105,7 +105,7 @@ class Session:
         for optimizer in optimizers:
             self.steps.know(optimizer)
         self.know_roots(roots)
-        self.guard.calibrate()
+        self.guard.calibrate(self.observer)
         self.steps.calibrate()
         with self.guard.undisturbed():
             self._put_in()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,14 @@ class Base:
 class Derived(Base):
     def method(self, a: int) -> int:
         return super().method(a) + 1  # has the free variable __class__
+
+
+def _defined() -> types.FunctionType:
+    """As by a cell of a notebook: each run of it makes a function anew, with a code that is equal to the last."""
+    names: dict[str, Any] = {}
+    exec("def cell(a):\n    return a + 1\n", names)
+    found: types.FunctionType = names["cell"]
+    return found
 
 
 CALLS: list[tuple[Any, Callable[[], Any], tuple[Any, ...]]] = [
@@ -186,3 +195,33 @@ def test_a_call_under_way_returns_although_its_function_was_suspended_meanwhile(
     assert outer(lambda: None) == 4
     observer.remove()
     assert len(ends) <= 1
+
+
+def test_functions_of_equal_code_are_observed_each_by_itself() -> None:
+    seen: list[Any] = []
+    first, second = _defined(), _defined()
+    observer = new_observer()
+    assert observer.observe(first, lambda values: seen.append(("first", *values)))
+    assert observer.observe(second, lambda values: seen.append(("second", *values)))
+    try:
+        assert (first(1), second(2)) == (2, 3)
+        observer.forget(first)
+        assert (first(3), second(4)) == (4, 5)
+    finally:
+        observer.remove()
+    assert seen == [("first", 1), ("second", 2), ("second", 4)]
+
+
+def test_a_function_may_be_given_another_code_while_it_is_observed() -> None:
+    seen: list[Any] = []
+    function, other = _defined(), _defined()
+    observer = new_observer()
+    assert observer.observe(function, lambda values: seen.append(values))
+    function.__code__ = (lambda a: a + 100).__code__
+    observer.suspend(function)
+    observer.resume(function)
+    assert function(1) == 101
+    observer.forget(function)
+    assert observer.observe(other, lambda values: seen.append(values))
+    observer.remove()
+    assert function(1) == 101 and other(1) == 2 and seen == []
