@@ -97,10 +97,14 @@ def _by_view(frame: types.FrameType, names: Collection[str] | None) -> dict[str,
     return {name: values[name] for name in names if name in values}
 
 
-def _by_name(frame: types.FrameType, names: Collection[str] | None) -> dict[str, Any]:
+@functools.lru_cache(maxsize=1)
+def _get_variable() -> Any:
     # A prototype of our own: that of ctypes.pythonapi is the program's.
-    ask = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_char_p)(("PyFrame_GetVarString", ctypes.pythonapi))
-    code = frame.f_code
+    return ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_char_p)(("PyFrame_GetVarString", ctypes.pythonapi))
+
+
+def _by_name(frame: types.FrameType, names: Collection[str] | None) -> dict[str, Any]:
+    ask, code = _get_variable(), frame.f_code
     found = {}
     for name in dict.fromkeys(code.co_varnames + code.co_cellvars + code.co_freevars):
         if names is None or name in names:

@@ -7,12 +7,16 @@ the function changes. On 3.10 and 3.11 the function's `__code__` is swapped for 
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import torch
+
 from .calls_within import parameters, with_calls
+from .frames import variables
 
 OnStart = Callable[[tuple[Any, ...]], None]
 """Called with the values of the function's parameters: those by position, by keyword, *args, **kwargs."""
@@ -114,12 +118,20 @@ debuggers, coverage and profilers (cProfile takes its own), which may come after
 NAME = "forgemon"
 
 
+SNAPSHOTS = sys.version_info < (3, 13)
+"""Whether `f_locals` writes a snapshot into the frame, which keeps tensors alive and shows in a `locals()` that the program has kept.
+Frames of torch's are asked for it all the same, for that is faster: they hold what they are given to their end, and keep no `locals()`."""
+_TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+
+
 class _Observed(NamedTuple):
     """One code object, and what is called of ours when it starts and returns."""
 
     code: types.CodeType
     names: tuple[str, ...]
     "Of its parameters."
+    in_place: bool
+    "Whether they are read without `f_locals`."
     on_start: OnStart | None
     on_return: OnReturn | None
     events: int
@@ -153,7 +165,8 @@ class MonitoringObserver:
         events = self._monitoring.events
         wanted = (events.PY_START if on_start else 0) | (events.PY_RETURN if on_return else 0)
         code = found.__code__
-        observed = _Observed(code, parameters(code), on_start, on_return, wanted)
+        in_place = SNAPSHOTS and not code.co_filename.startswith(_TORCH)
+        observed = _Observed(code, parameters(code), in_place, on_start, on_return, wanted)
         self._of_function[found] = self._of_code[id(observed.code)] = observed
         self._set(observed.code, wanted)
         return True
@@ -200,7 +213,5 @@ class MonitoringObserver:
 
 
 def _values(frame: types.FrameType, observed: _Observed) -> tuple[Any, ...]:
-    # These are frames of torch's functions, gone in a moment; a user's frame is never asked for its locals, because before 3.13
-    # that writes a snapshot into the frame which keeps tensors alive and shows in the user's own locals().
-    values = frame.f_locals
+    values = variables(frame, observed.names) if observed.in_place else frame.f_locals
     return tuple([values.get(name) for name in observed.names])

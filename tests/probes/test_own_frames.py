@@ -47,6 +47,7 @@ LOOKS = {
         "pass",
         "import cloudpickle; print(type(pickle.loads(cloudpickle.dumps(model))(x)))",
     ),
+    "variables that it keeps": ("self.kept = locals(); later = 1", "print(sorted(model.kept))"),
     "references": ("print(sys.getrefcount(inputs), sys.getrefcount(inputs[0]))", "pass"),
 }
 
