@@ -36,7 +36,7 @@ ORDER = (
     "layer_outputs "
     "nonfinite_order "
     "nonfinite "
-    "compilers probe_list instruments step_rows optimizers steps signals roots uncaught run_folder period session"
+    "compilers probe_list instruments step_rows optimizers steps signals roots uncaught run_folder period held_names session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""
 

@@ -19,6 +19,7 @@ from .drivers import Drivers
 from .evaluations import Batch, EvaluationPass
 from .facts import Facts
 from .guard import Guard
+from .held_names import hold_names_if_profiled
 from .instruments import Instruments
 from .looks import Looks
 from .loop import Loop
@@ -125,6 +126,7 @@ class Session:
                 models=[type(root).__name__ for root in roots][:20],
                 signals=self.signals.all(),
             )
+            self.guard.protected(hold_names_if_profiled)  # what has loaded us is gone in a moment
 
     def _put_in(self) -> None:
         self.active = self.guard.active = True
@@ -199,6 +201,7 @@ class Session:
                 self.transfer.poll,
                 *self._last_words("detached", reason=reason),
                 lambda: self.writer.stop(timeout_s=0.0),
+                hold_names_if_profiled,
                 forget_modules,
             )
 

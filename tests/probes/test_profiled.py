@@ -1,0 +1,42 @@
+"""torch's profiler with stacks, in the middle of which we come and go: it reads names of our functions when these are gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.probes.common_script import COMMON
+from tests.probes.watched import ATTACH, attach_argument, run_script
+
+PROFILED = (
+    COMMON
+    + ATTACH
+    + """
+import gc
+from torch.profiler import ProfilerActivity, profile
+model = torch.nn.Linear(8, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def train():
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+session = attach()
+with profile(activities=[ProfilerActivity.CPU], with_stack=True) as profiled:
+    train()
+    if session is not None:
+        session.leave("test")
+        session.writer._ended.acquire()
+    session = None
+    gc.collect()
+    # What takes the place of what is gone.
+    others = ["\xff" * (length % 90) for length in range(200_000)]
+    train()
+names = [event.name for event in profiled.events()]
+print("forward" in str(names), names.count("aten::linear"))
+"""
+)
+
+
+def test_a_profile_is_read_after_we_have_left(tmp_path: Path) -> None:
+    plain = run_script(PROFILED, tmp_path, "{}", watched=False)
+    watched = run_script(PROFILED, tmp_path, attach_argument(tmp_path), watched=False)
+    assert watched.stdout == plain.stdout
