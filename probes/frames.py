@@ -11,7 +11,7 @@ import ctypes
 import functools
 import sys
 import types
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 Read = Callable[[types.FrameType, Collection[str] | None], dict[str, Any]]
@@ -22,6 +22,8 @@ _CODE_3_10, _SLOTS_3_10 = 32, 352
 """Bytes into PyFrameObject: f_code, f_localsplus."""
 _FRAME_3_11, _CODE_3_11, _SLOTS_3_11 = 24, 32, 72
 """Bytes into PyFrameObject: f_frame; into _PyInterpreterFrame: f_code, localsplus."""
+_GLOBALS_3_12, _LOCALS_3_12 = 24, 40
+"""Bytes into _PyInterpreterFrame: f_globals, f_locals."""
 
 _reader: Read | None = None
 
@@ -42,11 +44,30 @@ def variables(frame: types.FrameType, names: Collection[str] | None = None) -> d
 
 def _of_a_dict(frame: types.FrameType, names: Collection[str] | None) -> dict[str, Any]:
     """Of a module or of code that is run by exec(): nothing is copied there. A class body may copy its closure: not visible."""
-    if frame.f_code.co_cellvars or frame.f_code.co_freevars:
+    code = frame.f_code
+    if (code.co_cellvars or code.co_freevars) and not _is_of_a_module(frame):
         return {}
     values = frame.f_locals
-    if type(values) is not dict:  # exec() with a mapping of the program's, whose code would run
-        return {}
+    if type(values) is dict:
+        return _selected(values, names)
+    if _is_of_a_module(frame):  # while it runs a comprehension: from 3.13 on f_locals are the variables of that alone
+        return {**_selected(frame.f_globals, names), **_by_view(frame, names)}
+    return {}  # exec() with a mapping of the program's, whose code would run
+
+
+def _is_of_a_module(frame: types.FrameType) -> bool:
+    """Whether the frame's own variables are its globals; from 3.12 on, where a module runs comprehensions in its own frame and has their
+    cells. To ask for `f_locals` would be no help: in a class body it writes, and within a comprehension it hides them."""
+    if sys.version_info < (3, 12) or sys.implementation.name != "cpython" or _POINTER != 8:
+        return False
+    place = ctypes.c_void_p.from_address(id(frame) + _FRAME_3_11).value
+    if not place:
+        return False
+    of_globals, of_locals = (ctypes.c_void_p.from_address(place + offset).value for offset in (_GLOBALS_3_12, _LOCALS_3_12))
+    return of_globals == of_locals == id(frame.f_globals)
+
+
+def _selected(values: Mapping[str, Any], names: Collection[str] | None) -> dict[str, Any]:
     if names is None:
         return dict(values)
     return {name: values[name] for name in names if name in values}
@@ -91,10 +112,7 @@ def _not_visible(frame: types.FrameType, names: Collection[str] | None) -> dict[
 
 
 def _by_view(frame: types.FrameType, names: Collection[str] | None) -> dict[str, Any]:
-    values = frame.f_locals
-    if names is None:
-        return dict(values)
-    return {name: values[name] for name in names if name in values}
+    return _selected(frame.f_locals, names)
 
 
 @functools.lru_cache(maxsize=1)

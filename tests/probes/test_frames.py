@@ -131,6 +131,34 @@ CASES = {
             return sorted(snapshot), sorted(snapshot.items(), key=str)[0]
         assert watched(5) == plain(5)
     """,
+    "a module within its comprehension": """
+        split = "val"
+        found = [read() for number in [5]][0]
+        assert found["number"] == 5
+        assert sys.version_info < (3, 12) or found["split"] == "val"
+        assert sys.version_info < (3, 12) or [frames.variables(sys._getframe(), ("split", "number")) for number in [5]] == [
+            {"split": "val", "number": 5}
+        ]
+    """,
+    "a module whose comprehension has a cell": """
+        split = "val"
+        calls = [lambda: number for number in (1, 2)]
+        before = sorted(globals())
+        assert read()["split"] == "val"
+        within = [(lambda: (number, frames.variables(sys._getframe(1))))() for number in (1, 2)]
+        assert sys.version_info < (3, 12) or within[1][1]["split"] == "val"
+        assert sorted(set(globals()) - set(before)) == ["before", "within"]
+    """,
+    "a class body and exec() with variables of their own, within a comprehension": """
+        split = "of the module"
+        class Settings:
+            split = "of the class"
+            found = [read() for number in [5]][0]
+        names = {"read": read}
+        exec("split = 'of exec'\\nfound = [read() for number in [5]][0]", names, mine := {})
+        for found in (Settings.found, mine["found"]):
+            assert found.get("split") != "of the module"
+    """,
     "a frame that lies another way is not read": """
         frames._CODE_3_10 = frames._CODE_3_11 = 40
         def loop():
