@@ -6,6 +6,7 @@ the function changes. On 3.10 and 3.11 the function's `__code__` is swapped for 
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import os
 import sys
@@ -121,6 +122,8 @@ NAME = "forgemon"
 SNAPSHOTS = sys.version_info < (3, 13)
 """Whether `f_locals` writes a snapshot into the frame, which keeps tensors alive and shows in a `locals()` that the program has kept.
 Frames of torch's are asked for it all the same, for that is faster: they hold what they are given to their end, and keep no `locals()`."""
+NO_ROOM = (RecursionError, ctypes.ArgumentError)
+"""The program has called itself so often that there is no room for us. ctypes says so in its own way."""
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 
 
@@ -202,14 +205,20 @@ class MonitoringObserver:
         self._monitoring.set_local_events(self._tool, code, events)
 
     def _started(self, code: types.CodeType, _offset: int) -> None:
-        observed = self._of_code.get(id(code))
-        if observed is not None and observed.on_start is not None:
-            observed.on_start(_values(sys._getframe(1), observed))
+        try:
+            observed = self._of_code.get(id(code))
+            if observed is not None and observed.on_start is not None:
+                observed.on_start(_values(sys._getframe(1), observed))
+        except NO_ROOM:
+            return
 
     def _returned(self, code: types.CodeType, _offset: int, value: Any) -> None:
-        observed = self._of_code.get(id(code))
-        if observed is not None and observed.on_return is not None:
-            observed.on_return(_values(sys._getframe(1), observed), value)
+        try:
+            observed = self._of_code.get(id(code))
+            if observed is not None and observed.on_return is not None:
+                observed.on_return(_values(sys._getframe(1), observed), value)
+        except NO_ROOM:
+            return
 
 
 def _values(frame: types.FrameType, observed: _Observed) -> tuple[Any, ...]:
