@@ -58,7 +58,7 @@ def _of_a_dict(frame: types.FrameType, names: Collection[str] | None) -> dict[st
 def _is_of_a_module(frame: types.FrameType) -> bool:
     """Whether the frame's own variables are its globals; from 3.12 on, where a module runs comprehensions in its own frame and has their
     cells. To ask for `f_locals` would be no help: in a class body it writes, and within a comprehension it hides them."""
-    if sys.version_info < (3, 12) or sys.implementation.name != "cpython" or _POINTER != 8:
+    if not (3, 12) <= sys.version_info < (3, 15) or sys.implementation.name != "cpython" or _POINTER != 8:
         return False
     place = ctypes.c_void_p.from_address(id(frame) + _FRAME_3_11).value
     if not place:
