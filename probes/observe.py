@@ -154,7 +154,10 @@ class MonitoringObserver:
         "A function may be given another code while it is observed."
         free = [i for i in TOOL_IDS if self._monitoring.get_tool(i) is None]
         if not free:
-            raise RuntimeError("no free sys.monitoring tool id")
+            holders = ", ".join(str(self._monitoring.get_tool(i)) for i in TOOL_IDS)
+            raise RuntimeError(
+                f"the tool ids 5, 4 and 3 of sys.monitoring are taken ({holders}): end one of them, then attach again"
+            )
         self._tool = free[0]
         events = self._monitoring.events
         self._monitoring.use_tool_id(self._tool, NAME)

@@ -55,6 +55,18 @@ def test_the_last_one_that_is_free_is_enough(tmp_path: Path) -> None:
     _same(TAKE, "pass", tmp_path)
 
 
+def test_who_holds_the_ids_is_said_where_none_is_left() -> None:
+    taken = [tool for tool in (3, 4, 5) if monitoring.get_tool(tool) is None]
+    for tool in taken:
+        monitoring.use_tool_id(tool, "theirs")
+    try:
+        with pytest.raises(RuntimeError, match=r"theirs.*end one of them, then attach again"):
+            new_observer()
+    finally:
+        for tool in taken:
+            monitoring.free_tool_id(tool)
+
+
 def test_what_is_set_goes_with_us_where_the_program_has_freed_our_id() -> None:
     seen: list[Any] = []
 
