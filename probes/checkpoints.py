@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .modules import named_parameters, parameters
-from .where import working_directory
+from .where import in_working_directory
 
 MOST_KEYS = 30
 MOST_SCALARS = 12
@@ -25,7 +25,7 @@ def path_of(target: object) -> str | None:
         return None
     path = os.fspath(name)
     path = path if isinstance(path, str) else os.fsdecode(path)
-    return path if is_remote(path) else os.path.normpath(os.path.join(working_directory(), path))
+    return path if is_remote(path) else in_working_directory(path)
 
 
 def is_remote(path: str) -> bool:

@@ -136,7 +136,12 @@ def absolute_path(file: str) -> str:
         candidate = os.path.normpath(os.path.join(folder, file))
         if os.path.isfile(candidate):
             return os.path.abspath(candidate)
-    return os.path.normpath(os.path.join(working_directory(), file))
+    return in_working_directory(file)
+
+
+def in_working_directory(path: str) -> str:
+    """The absolute path; a relative one stays as it is where the working directory is no more."""
+    return os.path.normpath(os.path.join(working_directory(), path))
 
 
 def working_directory() -> str:

@@ -43,7 +43,8 @@ class ByHeart:
                 self._parameters = table.table, sum(int(np.prod(shape)) for shape in table.shapes)
 
     def is_possible(self, train: TrainingLosses, began: float) -> bool | None:
-        """None where the number of samples is not known: batches that no DataLoader gave."""
+        """None where the number of samples is not known: batches that no DataLoader gave. False where only the length of an epoch is
+        not."""
         if not self._samples:
             return None
         epoch, fell_at = train.first_epoch_steps, train.step_below(FELL * began)

@@ -192,6 +192,15 @@ class ValAtChance:
         """None where nobody can know."""
         return self._by_heart.is_possible(self._train, min(began, self._chance)) if self._cause == MISALIGNED else False
 
+    def _doubt(self, began: float, at_once: bool) -> str:
+        """What else it may be, in words."""
+        if self._cause != MISALIGNED:
+            return ""
+        doubt = " Curves alone cannot tell labels that do not match from training data that give the answer away (data-leak)"
+        if not at_once and self._may_be_by_heart(began) is None:
+            doubt += ", nor, where no DataLoader says how many samples there are, from few samples learned by heart"
+        return doubt + "."
+
     @property
     def _cause(self) -> str:
         return next((name for name in CAUSES if any(seen.stands for seen in self._facts.of(name))), MISALIGNED)
@@ -205,17 +214,6 @@ class ValAtChance:
             if at_once
             else ""
         )
-        doubt = ""
-        if cause == MISALIGNED:
-            doubt = (
-                " Curves alone cannot tell labels that do not match from training data that give the answer away (data-leak)"
-            )
-            by_heart = not at_once and self._may_be_by_heart(began) is None
-            doubt += (
-                ", nor, where no DataLoader says how many samples there are, from few samples learned by heart."
-                if by_heart
-                else "."
-            )
         evidence: dict[str, float | int | str] = {
             "metric": passes.metric,
             "passes": passes.count,
@@ -237,7 +235,7 @@ class ValAtChance:
             last_step=passes.last_step,
             summary=f"The training loss fell from {figure(began)} to {figure(train)}, but in {passes.count} validation passes "
             f"({passes.metric}) the best was {figure(passes.best)}, no better than untrained; the newest is {figure(passes.newest)}."
-            f"{learned}{doubt}",
+            f"{learned}{self._doubt(began, at_once)}",
             refute="A pass over some training batches in evaluation mode: if its loss is as high, the model and not the validation data "
             "is at fault; if it is low, compare the labels and the preparation of both sets.",
             evidence=evidence,

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.probes.common_script import COMMON
+from tests.probes.common_script import COMMON, TRAIN
 from tests.probes.watched import ATTACH, attach_argument, run_script
 
 PROFILED = (
     COMMON
     + ATTACH
+    + TRAIN
     + """
 import gc
 from torch.profiler import ProfilerActivity, profile
 model = torch.nn.Linear(8, 3)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-def train():
-    optimizer.zero_grad()
-    F.cross_entropy(model(x), y).backward()
-    optimizer.step()
 session = attach()
 with profile(activities=[ProfilerActivity.CPU], with_stack=True) as profiled:
-    train()
+    train(1)
     if session is not None:
         session.leave("test")
         session.writer._ended.acquire()
@@ -29,7 +26,7 @@ with profile(activities=[ProfilerActivity.CPU], with_stack=True) as profiled:
     gc.collect()
     # What takes the place of what is gone.
     others = ["\xff" * (length % 90) for length in range(200_000)]
-    train()
+    train(1)
 names = [event.name for event in profiled.events()]
 print("forward" in str(names), names.count("aten::linear"))
 """

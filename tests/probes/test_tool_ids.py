@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from probes.observe import new_observer
-from tests.probes.common_script import COMMON
+from tests.probes.common_script import COMMON, TRAIN
 from tests.probes.watched import ATTACH, attach_argument, column, read, run_script
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="comes with 3.12")
@@ -18,15 +18,11 @@ monitoring: Any = getattr(sys, "monitoring", None)
 LOOP = (
     COMMON
     + ATTACH
+    + TRAIN
     + """
 import cProfile
 model = torch.nn.Linear(8, 3)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-def train(steps):
-    for _ in range(steps):
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
 BEFORE
 session = attach()
 train(4)
