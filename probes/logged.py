@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from .instruments import Instruments
     from .session import Session
 
-FIRST_LOOKS, MORE_LOOKS = 64, 160
-STEPS_A_LOOK, STEPS_A_LATE_LOOK = 4, 16
-"""Variables are looked at before each of the first observed steps, then before one in four, and one in sixteen where backward() shows
-the loss; and whenever a mode changes or a validation pass was seen."""
+FIRST_LOOKS = 64
+STEPS_A_LOOK = 4
+LATER = ((192, 32), (160, 16))
+"""Variables are looked at before each of the first observed steps, then before one in four; where backward() shows the loss, after so
+many looks before one in so many. And whenever a mode changes or a validation pass was seen."""
 
 MOST_DEEP = 3
 MOST_IN_ONE_CALL = 200
@@ -117,8 +118,9 @@ class Logged(Probe):
     def _steps_a_look(self, known: Known) -> int:
         if self._looks < FIRST_LOOKS:
             return 1
-        shows_the_loss = known.now.window is not None and known.now.window.losses
-        return STEPS_A_LATE_LOOK if shows_the_loss and self._looks >= MORE_LOOKS else STEPS_A_LOOK
+        if known.now.window is None or not known.now.window.losses:
+            return STEPS_A_LOOK
+        return next((steps for looks, steps in LATER if self._looks >= looks), STEPS_A_LOOK)
 
     def mode_changed(self, root: Any, training: bool) -> None:
         self._next_look = 0  # a result may come to stand in a variable at any step now

@@ -62,8 +62,10 @@ class TrainingRows:
     def full(self) -> bool:
         return len(self.hashes) >= MOST_ROWS
 
-    def add(self, rows: Collection[tuple[int, int]], count: int, of: int | None = None) -> None:
-        """`rows` were chosen among `count`; `of`: the loader, if this is its first pass and it gives each sample once."""
+    def add(self, rows: Collection[tuple[int, int]], count: int, of: int | None = None) -> int:
+        """`rows` were chosen among `count`; `of`: the loader, if this is its first pass and it gives each sample once. How many of them
+        are new."""
+        before = len(self.hashes)
         self.rate.add(len(rows), count)
         if of is not None and self._of is None:
             self._of = of
@@ -73,6 +75,7 @@ class TrainingRows:
             self.hashes.add(value)
             if of is not None and of == self._of:
                 self.first_pass.add(value)
+        return len(self.hashes) - before
 
 
 class ValidationRows:
@@ -91,14 +94,16 @@ class ValidationRows:
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, rows: Collection[tuple[int, int]], count: int) -> None:
-        """`rows` as (place in the pass, hash), chosen among `count`."""
+    def add(self, rows: Collection[tuple[int, int]], count: int) -> int:
+        """`rows` as (place in the pass, hash), chosen among `count`. How many of them are new."""
+        before = len(self._places)
         self._rate.add(len(rows), count)
         for place, value in rows:
             if self.full or (self._first_pass_over and value in self._places):
                 continue
             self._places.setdefault(value, place)
             self._first_pass.add(value)
+        return len(self._places) - before
 
     def pass_ended(self) -> None:
         self._first_pass_over = True

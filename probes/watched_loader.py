@@ -16,6 +16,9 @@ FIRST_BATCHES = 64
 """Of a loader: rows of all of them are hashed, later those of one in eight."""
 MANY_BATCHES, VERY_MANY_BATCHES = 1024, 4096
 """After which it is one in 16, and one in 64."""
+NOTHING_NEW = 24
+"""Batches in a row whose hashed rows were all known, after which it is one in 64 too: the whole set has been read, several times over
+mostly. As before once there is a new one."""
 
 
 class WatchedLoader:
@@ -47,6 +50,8 @@ class WatchedLoader:
         self._rows_trained = 0
         self._waiting: list[tuple[int, int]] = []
         self._rows_waiting = 0
+        self._known_in_a_row = 0
+        "Hashed batches that brought nothing new."
 
     @property
     def alike(self) -> tuple[Any, ...]:
@@ -76,7 +81,9 @@ class WatchedLoader:
         if self._batches <= FIRST_BATCHES:
             return True
         scattered = self._batches * 0x9E3779B1 >> 16
-        return scattered & (7 if self._batches <= MANY_BATCHES else 15 if self._batches <= VERY_MANY_BATCHES else 63) == 0
+        if self._batches > VERY_MANY_BATCHES or self._known_in_a_row >= NOTHING_NEW:
+            return scattered & 63 == 0
+        return scattered & (7 if self._batches <= MANY_BATCHES else 15) == 0
 
     def wait(self, count: int, hashes: list[tuple[int, int]]) -> None:
         """Keep the hashes of a batch until it shows what the batch is for."""
@@ -91,13 +98,16 @@ class WatchedLoader:
 
     def settle(self, role: str, training: TrainingRows) -> None:
         """The batches kept so far were of `role`."""
+        new = 0
         if role == TRAINING:
             if not training.full:
                 self._rows_trained += self._rows_waiting
             once = self._in_first_pass and self._gives_each_once
-            training.add(self._waiting, self._rows_waiting, self.index if once else None)
+            new = training.add(self._waiting, self._rows_waiting, self.index if once else None)
         else:
-            self.validation.add(self._waiting, self._rows_waiting)
+            new = self.validation.add(self._waiting, self._rows_waiting)
+        if self._waiting:
+            self._known_in_a_row = 0 if new else self._known_in_a_row + 1
         self.drop()
 
     def drop(self) -> None:

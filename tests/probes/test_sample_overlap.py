@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections import UserDict
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
+from probes.loader_roles import TRAINING
 from probes.row_hashes import MOST_ROWS_A_BATCH, hash_rows
 from probes.same_samples import Common
 from probes.sample_overlap import TrainingRows, ValidationRows
+from probes.watched_loader import FIRST_BATCHES, WatchedLoader
 
 torch.set_num_threads(1)
 
@@ -53,6 +57,28 @@ def test_the_random_state_stays() -> None:
     before = torch.get_rng_state()
     hash_rows(batch(500, 20))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_where_nothing_new_comes_few_batches_are_hashed() -> None:
+    iterator = iter(DataLoader(TensorDataset(torch.arange(40.0)), batch_size=4))
+    loader, training = WatchedLoader(0, iterator, weakref.ref(iterator), None), TrainingRows()
+
+    def hashed(batches: int, values: range) -> int:
+        chosen = 0
+        for number in range(batches):
+            if loader.chooses_batch():
+                chosen += 1
+                loader.wait(4, [(0, values[number % len(values)])])
+                loader.settle(TRAINING, training)
+        return chosen
+
+    assert hashed(FIRST_BATCHES, range(1000)) == FIRST_BATCHES
+    always_new = hashed(640, range(1000, 2000))
+    assert 60 <= always_new <= 100  # one in eight
+    hashed(400, range(1))
+    assert hashed(640, range(1)) <= 0.3 * always_new
+    hashed(200, range(5000, 6000))  # other data: the first of them that is chosen is new
+    assert hashed(256, range(7000, 8000)) >= 0.1 * 256 / 2
 
 
 def common(training: list[int], validation: list[int], seen: float = 1.0) -> Common | None:
