@@ -7,25 +7,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .dynamo import skip
+from .turns import Turns
 
 if TYPE_CHECKING:
     from .known import Known
     from .schedule import Plan
 
-MOST_OTHERS = 50
-"""Steps of other optimizers in a row after which the main one is taken to rest, where few live."""
-ROUNDS = 2
-"""Of all that live, where many take turns: one for each parameter, or for each model of an ensemble."""
 FILLS_CACHES = 1 << 21
 """Bytes read between two calls that are timed."""
 BOTH_HOOKS = 3.0
 """What torch's call of our two hooks took in a loop, in times of what the body of the one takes: 2.0 to 0.6 microseconds measured."""
-
-
-def most_others(living: int) -> int:
-    """Steps of other optimizers in a row after which the main one of `living` is taken to rest. Another in its place has to be observed
-    anew, so that to change it within each round would mean never to sleep."""
-    return max(MOST_OTHERS, ROUNDS * living)
 
 
 class Mark(NamedTuple):
@@ -75,14 +66,16 @@ class Asleep:
         self._until = 0
         "The main one's step after which we wake."
         self._accounted = 0
-        self._others = self._others_in_a_row = 0
-        "Steps of other optimizers in this stretch, and since the main one's newest step."
+        self._others = 0
+        "Steps of other optimizers in this stretch."
+        self._turns = Turns()
         self._main_at = 0
         "The main one's step when another stepped last."
 
     def begin(self, plan: Plan, main: Known) -> None:
         self._accounted, self._until, self.then_loss_only = main.steps, main.steps + plan.asleep, plan.loss_only
-        self._others = self._others_in_a_row = 0
+        self._others = 0
+        self._turns.clear()
         optimizer, self.countdown.left = main.optimizer(), plan.asleep
         self.main = main
         self.countdown.of = id(optimizer) if optimizer is not None else 0
@@ -92,12 +85,14 @@ class Asleep:
         """That of the main one; 0 while awake, when it counts itself."""
         return 0 if self.main is self else self._until - self.countdown.left
 
-    def other_stepped(self, living: int) -> bool:
+    def other_stepped(self, other: int, living: int) -> bool:
         """Whether so many steps of the other ones of `living` optimizers came in a row that the main one rests: then they end the sleep."""
         self._others += 1
-        self._others_in_a_row = self._others_in_a_row + 1 if self._main_at == self.step else 1
-        self._main_at = self.step
-        return self._others_in_a_row >= most_others(living)
+        if self._main_at != self.step:
+            self._main_at = self.step
+            self._turns.clear()
+        self._turns.stepped(other)
+        return self._turns.main_rests(living)
 
     def account(self) -> None:
         """Add up what this stretch has cost so far, and give the main one its count."""

@@ -22,6 +22,8 @@ class Looks:
         self._began = time.perf_counter()
         self._count = 0
         self._took_s = 0.0
+        self._newest = (0, 0.0)
+        "The callback in which the newest was, and what all in it took."
 
     def live_objects(self) -> tuple[list[torch.optim.Optimizer], list[torch.nn.Module]] | None:
         """All optimizers and root modules; None when it would take too much of a loop that makes ever new ones."""
@@ -33,4 +35,11 @@ class Looks:
         took_s = time.perf_counter() - began
         self._took_s += took_s
         self._guard.spent_s -= took_s
+        self._newest = (self._guard.calls, self.taken_off_s + took_s)
         return found
+
+    @property
+    def taken_off_s(self) -> float:
+        """Of what the callback under way costs, which is added only when it is over."""
+        callback, took_s = self._newest
+        return took_s if callback == self._guard.calls and self._guard.inside else 0.0

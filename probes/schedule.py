@@ -83,6 +83,19 @@ class Schedule:
             return OBSERVE
         return self._plan()
 
+    def after_rest(self, elapsed_s: float, steps: int, spent_s: float) -> Plan:
+        """The optimizer whose steps were counted rests; while asleep another has taken its place."""
+        self._full.credit_s -= spent_s
+        self._earn(elapsed_s, steps, spent_s)
+        return self._plan()
+
+    def is_overdrawn(self, elapsed_s: float, spent_s: float, by: float = 0.0) -> bool:
+        """Whether more was spent by now than there was, and `by` so many observed steps more; both since the last plan."""
+        if self.budget <= 0 or self._observed < FIRST_STEPS:
+            return False
+        income_s = (1 - LOSS_SHARE) * SEEN_BY_OURSELVES * self.budget * (elapsed_s - spent_s)
+        return self._full.credit_s + income_s - spent_s < -by * self._full.cost_s
+
     def _earn(self, elapsed_s: float, steps: int, spent_s: float, unplanned_s: float = 0.0, forgiven: bool = False) -> None:
         self._since_observed += steps
         income_s = SEEN_BY_OURSELVES * self.budget * max(0.0, elapsed_s - spent_s)

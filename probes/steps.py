@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import discover
-from .asleep import Asleep, Mark, counting, most_others
+from .asleep import counting
 from .dynamo import skip
 from .expected import ExpectedPass
 from .gradients import gradient_norms
 from .guard import ASLEEP, AWAKE, LOSS
 from .known import Known, Observation
 from .modules import parameters
+from .pace import Pace
 from .parameters import Parameters
-from .schedule import OBSERVE, Schedule
+from .schedule import BURST
 from .step_rows import StepRows
 from .validation import Validation
 from .window import NAN, Window
@@ -36,23 +37,18 @@ class Steps:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._step = 0
-        self.schedule = Schedule(float(session.config.get("budget", 0.01)))
-        self.slept = Asleep()
-        "The steps between observed ones."
         self._expected = ExpectedPass()
+        self.pace = Pace(session, self._expected)
+        self.slept = self.pace.slept
         self.parameters = Parameters(session)
         self.validation = Validation(session, self._expected)
         self._rows = StepRows(session, self.parameters, self.validation)
         self._optimizers = session.optimizers
-        self._main: Known | None = None
         self._root: weakref.ref[torch.nn.Module] | None = None
         self.root_is_the_loss = True
         "Whether backward() gets the loss as it is, neither scaled nor divided."
-        self._row = Mark()
-        "At the last full row."
-        self._plan = Mark()
-        "At the last decision of what to look at next."
-        self._steps_of_others = 0
+        self._main_rests = False
+        "Others stepped so often while asleep that it does."
         self.ends_a_step_begun_before_us = False
         "The hooks came in between those of a step: its end is not to be counted, its own count may have risen already."
 
@@ -84,9 +80,9 @@ class Steps:
 
     def _find_root(self) -> torch.nn.Module | None:
         roots = self._session.roots()
-        if self._main is None:
+        if self.pace.main is None:
             return roots[0] if len(roots) == 1 else None
-        wanted = set(self._main.identities)
+        wanted = set(self.pace.main.identities)
         return next((r for r in roots if any(id(p) in wanted for p in parameters(r))), None)
 
     # A step
@@ -116,19 +112,25 @@ class Steps:
 
     def _wakes_us(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether this step, which came while asleep, ends the sleep."""
-        known = self._optimizers.by_id.get(id(optimizer))
-        if known is None or known is self.slept.main:
-            return True  # the first one came while we slept; or the last of those to be slept through
-        known.steps += 1
-        self._step = max(self._step, known.steps)
-        return self.slept.main is self.slept or self.slept.other_stepped(len(self._optimizers.by_id))
+        slept, known = self.slept, self._optimizers.by_id.get(id(optimizer))
+        if known is not None and known is slept.main:
+            return True  # the last of those to be slept through
+        if known is not None:
+            known.steps += 1
+            self._step = max(self._step, known.steps)
+        if slept.main is slept or (known is None and self.pace.newcomer_wakes_us()):
+            return True
+        self._main_rests = self.pace.another_slept_through(optimizer)
+        if known is None and not self._main_rests:  # else it is met now, and counted there
+            self._step = self.step + 1
+        return self._main_rests
 
     def begins(self, optimizer: torch.optim.Optimizer) -> None:
         """Pre-hook of a step while awake."""
         known = self.know(optimizer)
-        if self._main is None:
+        if self.pace.main is None:
             self._session.first_step()
-            self._main = known
+            self.pace.main = known
             self.parameters.look_for_names(known)
         known.now = now = Observation()
         if not self._session.loop.window.complete:
@@ -162,8 +164,8 @@ class Steps:
         now, known.now = known.now, Observation()
         inner = self._session.loop.new_window()
         began, known.last_end = known.last_end, end
-        self._elect(known)
         loss_only = self._session.guard.mode == LOSS
+        self.pace.elect(known, 0.0 if now.window is None else BURST)
         if loss_only:
             self._rows.submit_loss(self._step, known, inner, end - began - inner.evaluation_s)
         elif now.window is not None:
@@ -172,8 +174,8 @@ class Steps:
             self._observed(known, now, now.window, end - began - now.window.evaluation_s, end)
         self._session.transfer.poll()
         self._session.signals.say()
-        if known is self._main:
-            self._plan_next(end, loss_only, now.window)
+        if known is self.pace.main:
+            self._plan_next(known, end, loss_only, now.window)
         if self._session.guard.mode == AWAKE:
             known.reuse.stepped()
         else:
@@ -193,57 +195,45 @@ class Steps:
             self._rows.report_reuse(known, now.reuse)
         self._session.probes.tell("step_ended", known)
         self.parameters.enter(known, self._optimizers.everyone())
-        mark = self._mark(end)
-        numbers = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self._row.spent_a_step(mark)}
+        numbers = {"step_s": step_s, "optimizer_s": end - known.began, "probe_s": self.pace.cost_of_row(known, end)}
         self._rows.queue(self._step, known, now, window, {**numbers, **self._session.probes.columns()})
         self._rows.note_signals(window, now)
-        if known is self._main:
-            self._row = mark
+        if known is self.pace.main:
             self.root_is_the_loss = all(loss.is_plain for loss in window.losses)
             self._session.instruments.watch_late_modules()
 
-    def _mark(self, end: float) -> Mark:
-        steps = self._main.steps if self._main is not None else 0
-        return Mark(end, steps, self._session.guard.spent_s, self.slept.spent_s)
-
-    def _elect(self, known: Known) -> None:
-        """The main optimizer paces the schedule; when it is gone or rests, the one that steps takes over."""
-        if known is not self._main:
-            self._steps_of_others += 1
-            lives = self._main is not None and self._main.optimizer() is not None
-            if lives and self._steps_of_others < most_others(len(self._optimizers.by_id)):
-                return
-            self._main = known
-            self._plan = self._row = Mark()
-        self._steps_of_others = 0
-
-    def _plan_next(self, end: float, loss_only: bool, window: Window | None) -> None:
+    def _plan_next(self, known: Known, end: float, loss_only: bool, window: Window | None) -> None:
         """Decide what is looked at after this step; `window` is that of this one if it was observed."""
-        now = self._mark(end)
-        before, self._plan = self._plan, now
-        schedule = self.schedule
+        schedule = self.pace.schedule
         after = schedule.after_loss if loss_only else schedule.after_roused if window is None else schedule.after_observed
-        if before.time == before.time:
-            plan = after(now.time - before.time, now.steps - before.steps, now.spent_s - before.spent_s)
-        else:
-            plan = OBSERVE
-        plan = self._expected.awake_for(plan, self._step)
-        if plan.asleep and self._main is not None:
-            self.slept.begin(plan, self._main)
+        plan = self.pace.plan(end, after, self._step)
+        if plan.asleep:
+            self.slept.begin(plan, known)
             self._session.attention.sleep()
         elif plan.loss_only != loss_only or window is None:
             self._wake(plan.loss_only)
 
     def _awakes(self, optimizer: torch.optim.Optimizer) -> None:
         """Post-hook of the last step of those to be slept through, or of an optimizer that came meanwhile."""
+        rests, self._main_rests = self._main_rests, False
         self._end_sleep()
         is_new = id(optimizer) not in self._optimizers.by_id
         known = self.know(optimizer)
         known.steps += is_new and known.counted is None
-        if known is not self._main:
-            self._elect(known)
-        known.last_end = time.perf_counter()
-        self._wake(self.slept.then_loss_only)
+        self._step = max(self._step, known.steps)
+        known.last_end = end = time.perf_counter()
+        if rests:
+            self.pace.becomes_main(known)
+            plan = self.pace.plan(end, self.pace.schedule.after_rest, self._step)
+            if plan.asleep:
+                self.slept.begin(plan, known)
+            else:
+                self._wake(plan.loss_only)
+        else:
+            if is_new and self.pace.knows_many:
+                self.pace.becomes_main(known)
+            self.pace.elect(known)
+            self._wake(self.slept.then_loss_only)
         self._session.transfer.poll()
 
     def _end_sleep(self) -> None:
@@ -277,5 +267,5 @@ class Steps:
 
     def resumed(self) -> None:
         """After a pause of the session."""
-        self._plan = self._row = Mark()
+        self.pace.begin_anew()
         self._session.roused(blind=True)

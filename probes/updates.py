@@ -171,7 +171,7 @@ class Updates(Probe):
         sampler.after_a_rise -= 1
         if sampler.taken < FIRST or sampler.after_a_rise > 0:
             return
-        if self.session.steps.schedule.budget <= 0:
+        if self.session.steps.pace.schedule.budget <= 0:
             sampler.pause = LONGEST_PAUSE
             return
         others_s = max(0.0, self.session.guard.spent_s - sampler.spent_s) / sampler.observed

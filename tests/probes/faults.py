@@ -54,7 +54,10 @@ class Modes:
     def after_loss(self, *_: Any) -> Any:
         return self._plan(1, False)
 
-    after_roused = after_observed
+    after_roused = after_rest = after_observed
+
+    def is_overdrawn(self, *_: float) -> bool:
+        return False
 
 
 def make_places(ours: dict[str, Any]) -> None:
@@ -91,7 +94,7 @@ def attach(ours: dict[str, Any], name: str, every_mode: bool = True) -> Any:
     run = {"run_dir": os.path.join(config["runs"], name), "mode": "attach", "forgemon": "test", "budget": 0.0}
     session = ours["session"].Session({**run, "probes_dir": os.path.dirname(config["bootstrap"])})
     if every_mode:
-        session.steps.schedule = Modes(ours["schedule"].Plan)
+        session.steps.pace.schedule = Modes(ours["schedule"].Plan)
     probes = session.probes
     probes._listeners = {event: [(probe, faulty(hear)) for probe, hear in hears] for event, hears in probes._listeners.items()}
     for probe in probes.all:

@@ -81,3 +81,30 @@ def test_where_more_optimizers_take_turns_than_rest_steps_are_slept_through_all_
     assert set(column(chunk, "optimizer")) == set(range(60))
     assert len(column(chunk, "step")) < 60 * (FIRST_STEPS + 30)
     assert events(chunk, "exiting")[0]["step"] == 100
+
+
+ONE_AFTER_ANOTHER = (
+    COMMON
+    + """
+kept = []
+for _ in range(150):
+    model = torch.nn.Linear(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    kept.append((model, optimizer) if KEEPS else None)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+"""
+)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_search_that_trains_many_models_one_after_another_is_mostly_slept_through(tmp_path: Path, keeps: bool) -> None:
+    run_script(ONE_AFTER_ANOTHER.replace("KEEPS", str(keeps)), tmp_path, budget=0.01)
+    chunk = read(tmp_path)
+    steps = column(chunk, "step")
+    assert events(chunk, "exiting")[0]["step"] == 150 * 40
+    assert (steps[1:] > steps[:-1]).all()
+    late = steps[steps > 3000]  # the first models are looked at whatever the budget
+    assert 0 < len(late) < 0.1 * 3000

@@ -65,3 +65,16 @@ def test_observed_steps_come_in_bursts_of_neighbours() -> None:
     assert burst == [index % BURST == 0 for index in range(len(burst))] or burst == [
         index % BURST == 1 for index in range(len(burst))
     ]
+
+
+def test_what_another_optimizer_takes_over_is_paid_for_first() -> None:
+    schedule = Schedule(0.01)
+    for _ in range(FIRST_STEPS):
+        assert not schedule.is_overdrawn(0.0, 1.0)  # the first steps are on credit
+        schedule.after_observed(0.001, 1, FULL_S)
+    assert not schedule.is_overdrawn(10.0, 0.0)
+    assert schedule.is_overdrawn(0.001, 10 * FULL_S)
+    assert schedule.is_overdrawn(0.001, 3 * FULL_S) and not schedule.is_overdrawn(0.001, 3 * FULL_S, by=4)
+    assert schedule.after_rest(50 * 0.001, 50, 2 * FULL_S) != OBSERVE
+    assert schedule.after_rest(20.0, LONGEST_SLEEP, 0.0) == OBSERVE
+    assert not Schedule(0.0).is_overdrawn(0.001, 1.0)
