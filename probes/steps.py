@@ -165,7 +165,8 @@ class Steps:
         inner = self._session.loop.new_window()
         began, known.last_end = known.last_end, end
         loss_only = self._session.guard.mode == LOSS
-        self.pace.elect(known, 0.0 if now.window is None else BURST)
+        was_roused = now.window is None and not loss_only
+        self.pace.elect(known, 0.0 if was_roused else BURST)
         if loss_only:
             self._rows.submit_loss(self._step, known, inner, end - began - inner.evaluation_s)
         elif now.window is not None:
