@@ -25,8 +25,7 @@ class Turns:
             self._seen.add(other)
 
     def main_rests(self, living: int) -> bool:
-        """Of `living` optimizers the main one would have had its turn by now. To change it within each round would not be wrong, but each
-        change is a burst that was not planned."""
+        """Of `living` optimizers the main one would have had its turn by now."""
         return self._again >= MOST_OTHERS or self._steps >= min(max(MOST_OTHERS, ROUNDS * living), MANY_OTHERS)
 
     def clear(self) -> None:
