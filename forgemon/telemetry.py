@@ -190,7 +190,7 @@ def probe_cost(steps: Rows) -> float:
     recent = steps[-COST_WINDOW_ROWS * LOSS_ROWS :]
     # Rows with the loss alone come between those that say what the probes took; so does the first one of a new count.
     recent = recent[np.isfinite(recent["optimizer_s"]) | np.isfinite(recent["probe_s"])]
-    recent = recent[recent["optimizer"] == _most_frequent(recent["optimizer"])][-COST_WINDOW_ROWS:]
+    recent = recent[_of_one_count(recent["optimizer"])][-COST_WINDOW_ROWS:]
     stands_for = np.maximum(1, np.diff(recent["step"])).astype(np.float64)
     spent = recent["probe_s"][1:] * stands_for
     passed = np.diff(recent["time"])
@@ -198,6 +198,14 @@ def probe_cost(steps: Rows) -> float:
     known = np.isfinite(spent) & np.isfinite(lasted)
     total = float(lasted[known].sum())
     return float(spent[known].sum()) / total if total > 0 else math.nan
+
+
+def _of_one_count(optimizers: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which rows follow each other: all where one optimizer comes after the other is done, else those of the most frequent one."""
+    turns = 1 + int(np.count_nonzero(np.diff(optimizers)))
+    if turns == len(np.unique(optimizers)):
+        return np.ones(len(optimizers), dtype=np.bool_)
+    return np.asarray(optimizers == _most_frequent(optimizers), dtype=np.bool_)
 
 
 def _most_frequent(values: npt.NDArray[np.int64]) -> int:

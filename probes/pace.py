@@ -33,8 +33,8 @@ class Pace:
         "At the last full row."
         self._plan = Mark()
         "At the last decision of what to look at next."
-        self._planned_at = 0
-        "The step of the process that it was made after."
+        self._row_at = self._planned_at = 0
+        "The steps of the process at these two."
         self._turns = Turns()
         self._newcomers = 0
         "Optimizers whose first step has ended a sleep."
@@ -48,7 +48,7 @@ class Pace:
         mark = self._mark(end)
         cost_s = self._row.spent_a_step(mark)
         if known is self.main:
-            self._row = mark
+            self._row, self._row_at = mark, self._session.step_now()
         return cost_s
 
     def _mark(self, end: float) -> Mark:
@@ -70,10 +70,11 @@ class Pace:
             self.becomes_main(known)
 
     def becomes_main(self, known: Known) -> None:
-        """What was spent since the last plan remains to be paid for."""
+        """What was spent since the last plan remains to be paid for. Its steps are taken to be those of the process."""
         self.main = known
-        self._row = Mark()
-        self._plan = self._plan._replace(steps=known.steps - max(1, self._session.step_now() - self._planned_at))
+        now = self._session.step_now()
+        self._row = self._row._replace(steps=known.steps - max(1, now - self._row_at))
+        self._plan = self._plan._replace(steps=known.steps - max(1, now - self._planned_at))
         self._turns.clear()
 
     def another_slept_through(self, optimizer: object) -> bool:

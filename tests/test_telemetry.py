@@ -200,15 +200,27 @@ def test_probe_cost_does_not_take_all_steps_to_last_as_long_as_those_looked_at()
 
 
 def test_probe_cost_of_a_new_count_does_not_stand_for_the_steps_before_it() -> None:
-    steps = steps_with([1, 2, 102, 103, 104])
+    steps = steps_with([1, 1, 2, 102, 103, 104])
     steps["optimizer_s"] = 0.1
-    steps["optimizer"][4] = 1  # of another optimizer, which is counted with the first one's
+    steps["optimizer"] = [0, 1, 0, 0, 0, 1]  # of two in turn, of which the second is counted with the first
     steps["step_s"] = 1.0
-    steps["probe_s"] = [math.nan, 0.1, math.nan, 0.1, 0.9]  # at 102 the count began anew
+    steps["probe_s"] = [math.nan, 0.9, 0.1, math.nan, 0.1, 0.9]  # at 102 the count began anew
     telemetry = Telemetry()
     telemetry.feed(Chunk(steps=steps))
 
     assert telemetry.snapshot({}).probe_cost == pytest.approx(0.1)
+
+
+def test_probe_cost_of_optimizers_one_after_another_is_that_of_all() -> None:
+    steps = steps_with([1, 2, 102, 103, 203, 204])
+    steps["optimizer"] = [0, 0, 1, 1, 2, 2]
+    steps["optimizer_s"] = 0.1
+    steps["step_s"] = 1.0
+    steps["probe_s"] = [math.nan, 0.5, 0.01, 0.5, 0.01, 0.5]
+    telemetry = Telemetry()
+    telemetry.feed(Chunk(steps=steps))
+
+    assert telemetry.snapshot({}).probe_cost == pytest.approx((3 * 0.5 + 2 * 1.0) / 203)
 
 
 def test_the_order_of_calls_and_skipped_steps_of_the_newest_row() -> None:

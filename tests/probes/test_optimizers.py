@@ -108,3 +108,5 @@ def test_a_search_that_trains_many_models_one_after_another_is_mostly_slept_thro
     assert (steps[1:] > steps[:-1]).all()
     late = steps[steps > 3000]  # the first models are looked at whatever the budget
     assert 0 < len(late) < 0.1 * 3000
+    costs = column(chunk, "probe_s")[steps > 3000]  # of a burst the first stands for the steps before it, whoever took them
+    assert np.isfinite(costs[:2]).all() and costs[0] < 0.1 * costs[1]
