@@ -164,7 +164,7 @@ class Checklist:
     def _best_checkpoint(self) -> Verdict:
         best = self._evaluations.best()
         if best is None:
-            return "not visible", None, "no validation pass was seen yet"
+            return "not visible", None, f"{self._evaluations.why_no_best} yet"
         result = f"{best.metric} {best.value:.4g} of step {best.step}"
         if best.path is not None:
             return "yes", best.step, f"{result} is in {best.path}"

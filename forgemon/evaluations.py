@@ -6,6 +6,7 @@ import math
 import os
 from collections import defaultdict
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,16 @@ COMPARABLE = 1.5
 """Passes over numbers of samples further apart than this factor are not compared: sanity checks, quick evaluations."""
 ON_TRAINING_DATA = " (training data)"
 """How the probe ends the name of a metric that was taken over the training loader."""
+PARTS = " (part of the loss)", " (share of this rank)"
+"""And of one that is not all of the validation loss: by it no checkpoint is called the best."""
+
+
+class Series(NamedTuple):
+    """Passes that are compared with each other: of one model and metric, over about as many samples."""
+
+    model: int
+    metric: str
+    place: int
 
 
 class Evaluations:
@@ -34,16 +45,20 @@ class Evaluations:
         "Step -> indices of the checkpoints saved at it: they all hold the same weights."
         self._latest_of_path: dict[str, int] = {}
         self._metrics: dict[str, GrowingRows] = {}
-        self._best: dict[tuple[str, int], int] = {}
-        "Best so far of each metric, apart for passes of different lengths; see `_series`."
-        self._count: dict[tuple[str, int], int] = defaultdict(int)
-        self._lengths: dict[str, list[int]] = defaultdict(list)
+        self._best: dict[Series, int] = {}
+        "Best so far of each."
+        self._count: dict[Series, int] = defaultdict(int)
+        self._lengths: dict[tuple[int, str], list[int]] = defaultdict(list)
+        "Of the series of a model and metric, numbers of samples."
+        self._began: dict[int, int] = {}
+        "Step of the first evaluation of each model."
         self._changed: set[int] = set()
 
     def add_evaluation(self, event: Event) -> None:
         index, metric, value = len(self._evaluations), text(event, "metric") or "validation loss", number(event, "value")
-        training = flag(event, "training")
-        series = self._series(metric, whole(event, "samples") or 0)
+        training, model = flag(event, "training"), whole(event, "model") or 0
+        series = self._series(model, metric, whole(event, "samples") or 0)
+        self._began.setdefault(model, event["step"])
         best = self._best.get(series)
         # What was evaluated before the first step is not what training made.
         untrained = best is not None and event["step"] > 0 == self._evaluations[best].step
@@ -61,10 +76,11 @@ class Evaluations:
                 mode_correct=None if training is None else not training,
                 grad_enabled=flag(event, "grad_enabled"),
                 duration_s=number(event, "duration_s"),
-                is_best=is_best and not metric.endswith(ON_TRAINING_DATA),
+                is_best=is_best and not metric.endswith((ON_TRAINING_DATA, *PARTS)),
                 checkpoint=None,
                 metrics={},
                 where=where_of(event),
+                model=model,
             )
         )
         self._at_step[event["step"]].append(index)
@@ -73,14 +89,14 @@ class Evaluations:
         if is_best:
             self._best[series] = index
 
-    def _series(self, metric: str, samples: int) -> tuple[str, int]:
-        """Which passes this one is compared with: those of the metric over about as many samples."""
-        lengths = self._lengths[metric]
+    def _series(self, model: int, metric: str, samples: int) -> Series:
+        """Which passes this one is compared with."""
+        lengths = self._lengths[model, metric]
         for place, length in enumerate(lengths):
             if max(length, samples) <= COMPARABLE * max(1, min(length, samples)) or not (length and samples):
-                return metric, place
+                return Series(model, metric, place)
         lengths.append(samples)
-        return metric, len(lengths) - 1
+        return Series(model, metric, len(lengths) - 1)
 
     def add_checkpoint(self, event: Event) -> None:
         path = text(event, "path")
@@ -166,22 +182,47 @@ class Evaluations:
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         return tuple(self._checkpoints)
 
+    @property
+    def why_no_best(self) -> str:
+        if self._best:
+            return "of the validation loss only parts were seen"
+        return "no validation pass was seen"
+
     def best(self) -> BestCheckpoint | None:
-        """The lowest value so far of the held-out metric evaluated most often, and a file that holds those weights still."""
-        if not self._best:
+        """The lowest value so far of the held-out metric of the newest model that was evaluated most often, and a file that holds those
+        weights still. Where none does, but a better one of a model before it was saved since (the best of a search), that one."""
+        series = self.newest()
+        if series is None:
             return None
-        series = max(
-            self._best,
-            key=lambda key: (not key[0].endswith(ON_TRAINING_DATA), self._count[key], self._lengths[key[0]][key[1]]),
-        )
+        best = self._best_of(series)
+        if best.path is None:
+            began = self._began[series.model]
+            keys = [key for key in self._best if key.metric == series.metric and key.model != series.model]
+            earlier = [self._best_of(key, since=began) for key in keys]
+            return min((one for one in earlier if one.path and one.value < best.value), key=lambda one: one.value, default=best)
+        return best
+
+    def newest(self) -> Series | None:
+        """The passes of the newest model by which its checkpoints are judged."""
+        return max((key for key in self._best if not key.metric.endswith(PARTS)), key=self._weight, default=None)
+
+    def _best_of(self, series: Series, since: int = 0) -> BestCheckpoint:
+        """By the files that were saved from step `since` on."""
         evaluation = self._evaluations[self._best[series]]
-        saved = [self._checkpoints[i] for i in self._saved_with(self._best[series])]
+        saved = [one for one in (self._checkpoints[i] for i in self._saved_with(self._best[series])) if one.step >= since]
         kept = [checkpoint.path for checkpoint in saved if checkpoint.is_there]
         lost = [checkpoint.path for checkpoint in saved if not checkpoint.is_there]
         return BestCheckpoint(
-            series[0],
+            series.metric,
             evaluation.value,
             evaluation.step,
             kept[0] if kept else None,
             lost=lost[0] if lost and not kept else None,
+            model=series.model,
+            models=max(key.model for key in self._best) + 1,
         )
+
+    def _weight(self, series: Series) -> tuple[bool, int, int, int]:
+        """Of the one by which a checkpoint is called the best: of the newest model, and evaluated most often."""
+        samples = self._lengths[series.model, series.metric][series.place]
+        return not series.metric.endswith(ON_TRAINING_DATA), series.model, self._count[series], samples

@@ -12,7 +12,7 @@ from forgemon.evaluations import ON_TRAINING_DATA, Evaluations
 from forgemon.findings import Finding, NoteAnswer
 from forgemon.journal import text
 from forgemon.loop_trust import first_failure, trust
-from forgemon.snapshot import Evaluation
+from forgemon.snapshot import BestCheckpoint, Evaluation
 
 Facts = Mapping[str, float | int | str | None]
 
@@ -75,9 +75,10 @@ class LoopNote:
         if best is None:
             saved = [c for c in self._evaluations.checkpoints() if c.is_there and c.has_weights is not False]
             newest = f" The newest one saved is {saved[-1].path}, of step {saved[-1].step}." if saved else ""
-            said = f"No validation pass was seen, so no checkpoint can be called the best.{newest}"
+            why = self._evaluations.why_no_best
+            said = f"{why[0].upper()}{why[1:]}, so no checkpoint can be called the best.{newest}"
             return NoteAnswer("best_checkpoint", "best checkpoint", said, {})
-        said = f"Best {best.metric}: {figure(best.value)} at step {best.step}"
+        said = f"Best {best.metric}{_of_models(best)}: {figure(best.value)} at step {best.step}"
         if self._attached:
             said += " of those seen since it was attached to"
         if best.path is not None:
@@ -113,6 +114,8 @@ class LoopNote:
         apart = next((f for f in findings if f.symptom == "train-val-divergence"), None)
         if apart is not None:
             return f"They part at step {apart.first_step}: what was learned after it does not hold for other data."
+        if held_out and held_out[-1].model:
+            return f"They are those of {held_out[-1].model + 1} models one after the other, and validation that of the newest."
         first, last = self._first, self._last
         if first is None or last is None or first is last:
             return ""
@@ -140,8 +143,16 @@ class LoopNote:
         return f"They end at step {self._last_step}, where {why}." if why else ""
 
     def _held_out(self) -> list[Evaluation]:
-        best = self._evaluations.best()
-        return [e for e in self._evaluations.evaluations() if best is not None and e.metric == best.metric]
+        newest = self._evaluations.newest()
+        return [e for e in self._evaluations.evaluations() if newest and (e.model, e.metric) == (newest.model, newest.metric)]
+
+
+def _of_models(best: BestCheckpoint) -> str:
+    if best.models == 1:
+        return ""
+    if best.model == best.models - 1:
+        return f" of the newest of {best.models} models"
+    return f" of {best.models} models, of the one that is number {best.model + 1}"
 
 
 def _validation(passes: Sequence[Evaluation]) -> tuple[str, Facts]:

@@ -34,12 +34,14 @@ class Evaluation:
     grad_enabled: bool | None
     duration_s: float
     is_best: bool
-    "Lower than every earlier value of this metric; never of one taken over training data."
+    "Lower than every earlier value of this metric and model; never of one taken over training data."
     checkpoint: str | None
     "Path of a checkpoint with the weights of this evaluation: saved after it, or just before, with no training step between."
     metrics: Mapping[str, float]
     "Other values logged at that step, by name."
     where: Where | None
+    model: int = 0
+    "Number of the model that it judges: another one where training began anew with new weights, as in the folds of a cross-validation."
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ class BestCheckpoint:
     "None when the best result has no checkpoint, or that was overwritten or deleted."
     lost: str | None = None
     "A file that held it before it was overwritten or deleted, where none holds it now."
+    model: int = 0
+    "As in Evaluation."
+    models: int = 1
+    "So many were evaluated one after the other."
 
     def exists(self) -> bool | None:
         """Whether the file is there now, on this host; None if there never was one. Touches the disk: never on the screen's thread."""

@@ -16,6 +16,9 @@ ENDS: Mapping[str, State] = {
     state: state for state in get_args(State) if state in ("finished", "exception", "killed", "exited", "gone")
 }
 
+LONG_SILENCE_S = 2.0
+"""A record is written five times a second."""
+
 
 class RunState:
     """Feed it events in the order of each file. The two files are put in order by time alone, so any split gives the same."""
@@ -68,7 +71,8 @@ class RunState:
         attached = -math.inf if self._attached is None else self._attached["time"]
         alive = max(self._alive, newest_step)
         if self._ended is not None and self._ended["time"] >= attached:
-            return (*_ended(self._ended, self._exception), ())
+            state, detail = _ended(self._ended, self._exception)
+            return state, detail or self._without_an_end(state, alive), ()
         if self._exception is not None:
             return "exception", _exception(self._exception), ()
         if self._detached is not None:
@@ -85,6 +89,14 @@ class RunState:
         if alive > -math.inf and newest_step > -math.inf:
             return "running", "", ()
         return "waiting", self._waiting(), ()
+
+    def _without_an_end(self, state: State, alive: float) -> str:
+        """What is said of a program that finished, and of which nothing was written for a while before: no row says that rows were lost
+        where the disk had no room for that either."""
+        silent_s = 0.0 if self._ended is None else self._ended["time"] - alive
+        if state != "finished" or self._exiting or self._detached or not LONG_SILENCE_S < silent_s < math.inf:
+            return ""
+        return f"record ends {silent_s:.0f} s early: full disk or os._exit()"
 
     def _waiting(self) -> str:
         if self._before is not None:

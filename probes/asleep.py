@@ -85,14 +85,17 @@ class Asleep:
         """That of the main one; 0 while awake, when it counts itself."""
         return 0 if self.main is self else self._until - self.countdown.left
 
-    def other_stepped(self, other: int, living: int) -> bool:
-        """Whether so many steps of the other ones of `living` optimizers came in a row that the main one rests: then they end the sleep."""
+    def other_stepped(self, other: int) -> None:
+        """A step of another than the main one came."""
         self._others += 1
         if self._main_at != self.step:
             self._main_at = self.step
             self._turns.clear()
         self._turns.stepped(other)
-        return self._turns.main_rests(living)
+
+    def main_rests(self, living: int) -> bool:
+        """Whether of `living` optimizers others stepped so often since the main one's newest step that it does."""
+        return self._main_at == self.step and self._turns.main_rests(living)
 
     def account(self) -> None:
         """Add up what this stretch has cost so far, and give the main one its count."""

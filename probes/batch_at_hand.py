@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .attacks import Attacks
-from .batch_data import Data, criterion_items, data_of, first_size, same_data
+from .batch_data import Data, criterion_items, data_of, first_size, same_data, summed_items
 from .drivers import Driver
 from .evaluations import MOST_OUTPUTS, Batch, BatchLoss, output_of
 from .listener import Listener
@@ -151,7 +151,7 @@ class BatchAtHand:
             if output.requires_grad:
                 return
             output = output.mean()
-        value = note_loss(output)
+        value = note_loss(output, summed_items(name, reduction, values))
         graph = output.requires_grad
         at_hand = self._batch
         by_loader = at_hand is not None and at_hand.loader is not None  # which is told apart by that: no splits are looked for
@@ -161,7 +161,7 @@ class BatchAtHand:
             driver = self._listener.driver(not by_loader)
         batch.grad_enabled = batch.grad_enabled or graph
         # What trains is not weighed, and to look at its targets takes time.
-        items = criterion_items(name, values, ignored if reduction == "mean" and not graph else None)
+        items = criterion_items(name, values, ignored if reduction in ("mean", "sum") and not graph else None)
         batch.losses.append(BatchLoss(name, value, reduction, items, driver, graph))
         batch.ended = self._clock()
         if batch.samples != batch.samples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -27,6 +28,14 @@ def criterion_items(name: str, values: tuple[Any, ...], ignored: int | None = No
     return int(tensor.numel())
 
 
+def summed_items(name: str, reduction: str, values: tuple[Any, ...]) -> float:
+    """Over how many class indices the criterion summed, padding too; NaN where it took another reduction, or other targets."""
+    target = values[1] if reduction == "sum" and len(values) > 1 else None
+    if name == "ctc_loss" or not isinstance(target, torch.Tensor) or not plain_tensor(target) or target.is_floating_point():
+        return float("nan")
+    return float(target.numel())
+
+
 Data = tuple["weakref.ref[torch.Tensor]", int]
 """The tensor that owns the memory a model reads, and the address: the same for all views of one batch."""
 
@@ -49,14 +58,33 @@ def same_data(one: Data | None, other: Data | None) -> bool:
 
 
 def first_size(data: Any, depth: int = 0) -> float:
-    """Rows of the first tensor in a batch, however it is nested; NaN when there is none."""
+    """Samples of a batch: rows of its first tensor, however it is nested, unless its samples were not stacked; NaN when neither."""
     if isinstance(data, torch.Tensor):
         return float(data.shape[0]) if data.dim() else 1.0
     if depth > 3:
         return float("nan")
     inside = data.values() if isinstance(data, dict) else data if isinstance(data, (list, tuple)) else ()
+    unstacked = _unstacked(list(inside)) if depth == 0 and not isinstance(data, dict) else 0
+    if unstacked:
+        return float(unstacked)
     for item in inside:
         size = first_size(item, depth + 1)
         if size == size:
             return size
     return float("nan")
+
+
+def _unstacked(parts: list[Any]) -> int:
+    """Samples side by side, as detectors take them, since their images differ in size: dictionaries with the same keys, or what
+    `zip(*samples)` makes of samples, sequences of one length. In neither do all parts have as many rows. 0 for anything else."""
+    if parts and all(isinstance(part, dict) for part in parts):
+        alike = all(part.keys() == parts[0].keys() for part in parts)
+        return len(parts) if alike and _differ(parts[0].values()) else 0
+    if len(parts) < 2 or not all(isinstance(part, (list, tuple)) and len(part) == len(parts[0]) for part in parts):
+        return 0
+    return len(parts[0]) if _differ(inner for part in parts for inner in part) else 0
+
+
+def _differ(values: Iterable[Any]) -> bool:
+    """Whether they are not all of as many rows: what is no tensor has none."""
+    return len({first_size(value, 1) for value in values}) > 1

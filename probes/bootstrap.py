@@ -30,13 +30,14 @@ ORDER = (
     "cut_graph frozen mismatch ribbon "
     "loader_roles row_hashes same_samples sample_overlap shared_memory watched_loader loader_facts loaders "
     "devices memory "
-    "copies saved_files save_calls fingerprints whole_checkpoints checkpoint_facts "
+    "copies saved_files save_calls fingerprints whole_checkpoints trained_since checkpoint_facts "
     "extremes "
     "batch_inputs "
     "layer_outputs "
     "nonfinite_order "
     "nonfinite "
-    "compilers probe_list instruments step_rows optimizers steps signals roots uncaught run_folder period held_names session"
+    "new_models compilers probe_list instruments step_rows optimizers steps step_hooks signals roots uncaught run_folder period "
+    "held_names leaving session"
 ).split()
 """Modules in the order of their imports, so that each finds those it needs."""
 
@@ -85,9 +86,11 @@ def load(directory: str) -> Any:
     """The session module, with the package under its private name in sys.modules."""
     package = types.ModuleType(PACKAGE)
     package.__path__ = []
+    package.codes = []  # type: ignore[attr-defined]  # of the modules: a profile under way reads the names in them (held_names.py)
     sys.modules[PACKAGE] = package
     for name in ORDER:
         code = _code(directory, name)
+        package.codes.append(code)
         module = types.ModuleType(f"{PACKAGE}.{name}")
         module.__package__ = PACKAGE
         module.__file__ = code.co_filename

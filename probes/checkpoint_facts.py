@@ -17,6 +17,7 @@ from .fingerprints import Fingerprints
 from .probe import Probe
 from .save_calls import SaveCalls
 from .saved_files import HELD, Result, SavedFile, SavedFiles
+from .trained_since import TrainedSince
 from .whole_checkpoints import WholeCheckpoints
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class CheckpointFacts(Probe):
         super().__init__(session)
         self.kept = SavedFiles()
         self._fingerprints = Fingerprints(session.transfer)
+        self._trained = TrainedSince(session)
         self._calls = SaveCalls()
         self._whole = WholeCheckpoints(session.facts)
         self._loaded_at = -1
@@ -72,17 +74,22 @@ class CheckpointFacts(Probe):
 
     def evaluation_batch(self, batch: Batch) -> None:
         if batch.of is not None:
-            self._fingerprints.note(batch.of.step, self.session.steps.main_root())
+            self._note_weights(batch.of.step)
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float, higher_is_better: bool = False) -> None:
         standing = self.session.steps.validation.standing
         if standing["metric"] != metric or standing["evaluation_step"] != finished.step:
             return  # over training data, or a second loader
         if finished.step == self.session.step_now():  # a pass of which no batch was seen, but its result
-            self._fingerprints.note(finished.step, self.session.steps.main_root())
+            self._note_weights(finished.step)
         began = time.time() - max(0.0, time.perf_counter() - finished.began)
-        self.kept.evaluated(metric, Result(finished.step, -value if higher_is_better else value, finished.items, began))
+        value, model = -value if higher_is_better else value, self.session.models.number_at(finished.step)
+        self.kept.evaluated(metric, Result(finished.step, value, finished.items, began, model))
         self._look_later()
+
+    def _note_weights(self, step: int) -> None:
+        if self._fingerprints.is_new(step):
+            self._fingerprints.note(step, self._trained.look())
 
     def buffered(self, saved: Any) -> None:
         step = self.session.step_now()
@@ -103,10 +110,10 @@ class CheckpointFacts(Probe):
 
     def _step_in(self, saved: Any, now: int) -> int | None:
         """Whose weights are in it: the step of `now`, of the pass at which a copy of them was taken, or None where nobody knows."""
-        root = self.session.steps.main_root()
-        present = now != self._loaded_at and holds(saved, root)
-        copied_at = None if present and runs_on_cpu(root) else self._fingerprints.step_of(saved, root)
-        return now if present and copied_at is None else copied_at
+        root = self._trained.newest()
+        same = holds(saved, root) if now != self._loaded_at else False
+        copied_at = None if same and runs_on_cpu(root) else self._fingerprints.step_of(saved, root)
+        return now if same is not False and copied_at is None else copied_at
 
     def step_begins(self, known: Known) -> None:
         self._whole.judge()

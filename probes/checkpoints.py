@@ -75,9 +75,14 @@ def weights_in(saved: object) -> Iterator[dict[str, Any]]:
         return
     for value in [saved, *(_values(saved) if isinstance(saved, dict) else ())]:
         if isinstance(value, torch.nn.Module):
-            yield dict(named_parameters(value))
+            yield _by_own_name(dict(named_parameters(value)))
         elif isinstance(value, dict) and not _is_optimizer_state(value) and any(map(_is_weight, _values(value))):
-            yield value
+            yield _by_own_name(value)
+
+
+def _by_own_name(weights: dict[Any, Any]) -> dict[str, Any]:
+    """As the program's own model has them, also where it is one wrapped (DDP, an average of its weights) that was saved."""
+    return {own_name(name): value for name, value in dict.items(weights) if isinstance(name, str)}
 
 
 def _is_weight(value: Any) -> bool:
@@ -115,16 +120,16 @@ def own_name(name: str) -> str:
     return name.removeprefix("module.").removeprefix("_orig_mod.")
 
 
-def holds(saved: object, root: torch.nn.Module | None) -> bool:
-    """Whether the weights in it are those that `root` has now; False for a copy taken earlier, or one that cannot be compared."""
+def holds(saved: object, root: torch.nn.Module | None) -> bool | None:
+    """Whether the weights in it are those that `root` has now; False for a copy taken earlier, None where they cannot be compared."""
     if root is None or saved is root:
-        return True
+        return None if root is None else True
     for name, parameter in named_parameters(root):
         if parameter.requires_grad and 1 < parameter.numel() <= 1_000_000 and type(parameter.data) is torch.Tensor:
             name = own_name(name)
             same = [_same(weights[name], parameter) for weights in weights_in(saved) if name in weights]
-            return any(same) or not same
-    return True
+            return True if True in same else None if not same or None in same else False
+    return None
 
 
 def runs_on_cpu(root: torch.nn.Module | None) -> bool:
@@ -133,12 +138,12 @@ def runs_on_cpu(root: torch.nn.Module | None) -> bool:
     return first is None or first.device.type == "cpu"
 
 
-def _same(saved: Any, live: torch.Tensor) -> bool:
+def _same(saved: Any, live: torch.Tensor) -> bool | None:
     if not isinstance(saved, torch.Tensor) or saved.device != live.device:
-        return True  # brought to the host for saving, as most do
+        return None  # brought to the host for saving, as most do
     if saved.shape != live.shape or saved.dtype != live.dtype:
-        return True
+        return None  # gathered, rounded, or of another model
     if saved.data_ptr() == live.data_ptr():
         return True
     # The values of a GPU cannot be compared without waiting for it.
-    return live.device.type == "cpu" and torch.equal(saved.detach(), live.detach())
+    return torch.equal(saved.detach(), live.detach()) if live.device.type == "cpu" else False

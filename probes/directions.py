@@ -34,6 +34,8 @@ KEPT = frozenset(
     "best min max lowest highest prev previous last old total sum running batch step ema patience delta target limit".split()
 )
 """With one of these a number is not the result of a validation pass, but the best so far, a sum under way and the like."""
+PLAIN = VALIDATION | {"loss", "losses", "avg", "average", "mean", "epoch", "overall"}
+"""Of a loss: no word that says which part of it the number is."""
 
 _SEGMENT = re.compile(r"[A-Za-z0-9]+")
 _HUMP = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
@@ -86,6 +88,12 @@ def is_validation(name: str) -> bool:
 def is_validation_loss(name: str) -> bool:
     """Whether the number is what a validation pass yields, and lower is better."""
     return better(name) == "lower" and is_validation(name) and KEPT.isdisjoint(words(name))
+
+
+@functools.lru_cache(maxsize=1024)
+def is_whole_validation_loss(name: str) -> bool:
+    """Whether it is that loss by its name, and not one of its parts."""
+    return is_validation_loss(name) and PLAIN.issuperset(words(name))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -75,6 +75,7 @@ class Batch:
         "forwards",
         "grad_enabled",
         "graph",
+        "had_graph",
         "is_fetched",
         "loader",
         "losses",
@@ -93,6 +94,8 @@ class Batch:
         "Whether it reads the same tensor as the batch before it."
         self.graph = False
         "Whether a model was called with gradients enabled."
+        self.had_graph = False
+        "The same, of before it was gone back through."
         self.forwards = 0
         self.is_fetched = False
         "Whether a DataLoader gave it."
@@ -147,6 +150,7 @@ class Batch:
 
     def went_back(self) -> None:
         """Its losses were gone back through, for the gradient of its inputs: nothing more will be."""
+        self.had_graph = self.had_graph or self.graph
         self.graph = self.grad_enabled = False
 
     def has_met(self, name: str, driver: Driver | None) -> bool:
@@ -206,7 +210,7 @@ class EvaluationPass:
         samples = sum(output.samples for output in batch.outputs) if batch.outputs else batch.samples
         if self.metric is None and samples == samples:
             self.items += int(samples)
-        for name in {loss.name for loss in batch.losses}:
+        for name in dict.fromkeys(loss.name for loss in batch.losses):  # in their order, and not in that of hashes
             self._met_by_name[name] = self._met_by_name.get(name, 0) + batch.count
         if self.driven_by is None and batch.losses:
             self.driven_by = batch.losses[0].driver

@@ -115,6 +115,8 @@ class Guard:
                     self.spent_s += clock() - began + self.overhead_s
             except RecursionError:  # the program has called itself so often that there is no room for us, not even to say so
                 self.unsaid += 1
+            except Exception as error:  # before the callback, or what the program sent while it ran
+                self.swallow_ours(callback, error)
 
         guarded._torchdynamo_disable = True  # type: ignore[attr-defined]
         skip([guarded.__code__])

@@ -34,11 +34,14 @@ def _is_profiled() -> bool:
 
 
 def _codes() -> Iterator[types.CodeType]:
-    """Of every function of ours and of what led here: those that began to load us are in no module."""
+    """Of every function of ours and of what led here: those that began to load us are in no module. And of what ran as the modules were
+    loaded: the body of a class is no function."""
     frame: types.FrameType | None = sys._getframe()
     while frame is not None:
         yield frame.f_code
         frame = frame.f_back
+    for code in getattr(sys.modules.get(__package__), "codes", ()):
+        yield from _within(code)
     for found in gc.get_objects():
         if type(found) is types.FunctionType and found.__code__.co_filename.startswith(_OURS):
             yield from _within(found.__code__)

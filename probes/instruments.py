@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from . import checkpoints, dynamo
+from .batch_data import summed_items
 from .compilers import READ_BY_COMPILERS, frame_compiler, is_of_a_loop
 from .losses import CRITERIA, GRAD_SCALER, note_loss, plain_tensor
 from .modules import parameters
@@ -227,7 +228,8 @@ class Instruments:
 
         def lightly(values: tuple[Any, ...], output: Any) -> None:
             if not session.steps.root_is_the_loss and plain_tensor(output) and output.numel() == 1:
-                note_loss(output)
+                reduction = values[position] if position >= 0 else "mean"
+                note_loss(output, summed_items(name, reduction, values))
 
         return returned, lightly
 

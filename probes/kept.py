@@ -55,12 +55,16 @@ class Kept:
         "What stood when a scope was first looked at: recorded once it changes, since most of it are constants."
         self._by_variable: dict[tuple[Scope, str], Series | None] = {}
         self._with_direction = self._without = 0
+        self._main: Scope = ("", "", 0)
+        "The main module's, once its frame led to a step."
         self._epoch: tuple[int, int | None] = (-1, None)
         "A step and the epoch that it was part of: when a result shows in a variable, the next epoch may have begun."
 
     def look(self, training_step: int) -> None:
         """`training_step` is the step that numbers of training belong to; those of validation belong to the steps done."""
-        found = [(_scope_of(frame.f_code), variables(frame)) for frame in self._session.lines.frames()]
+        frames = list(self._session.lines.frames())
+        self._main = next((_scope_of(frame.f_code) for frame in frames if _is_main(frame)), self._main)
+        found = [(_scope_of(frame.f_code), variables(frame)) for frame in frames]
         for scope, values in found:
             if scope in self._scopes or len(self._scopes) < MOST_SCOPES:
                 self._look_at(scope, values, training_step)
@@ -77,10 +81,8 @@ class Kept:
 
     def look_at_module(self, module: types.ModuleType | None) -> None:
         """At the end, when no frame of the program is left."""
-        file = vars(module).get("__file__") if module is not None else None
-        scope = next((known for known in self._scopes if known[0] == file and known[1] == "<module>"), None)
-        if module is not None and scope is not None:
-            self._look_at(scope, dict(vars(module)), self._session.step_now())
+        if module is not None and self._main in self._scopes:  # it has no __file__ any more
+            self._look_at(self._main, dict(vars(module)), self._session.step_now())
 
     def _look_at(self, scope: Scope, values: dict[str, Any], training_step: int) -> None:
         is_new = scope not in self._scopes
@@ -135,6 +137,10 @@ class Kept:
 
 def _scope_of(code: types.CodeType) -> Scope:
     return code.co_filename, code.co_name, code.co_firstlineno
+
+
+def _is_main(frame: types.FrameType) -> bool:
+    return frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__"
 
 
 def _is_trained(value: Any) -> bool:

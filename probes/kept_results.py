@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from .directions import side
 from .frames import variables
@@ -16,8 +16,13 @@ MOST_IN_ONE = 64
 SAME = 1e-5
 """Relative difference of two means of the same values, each taken in its own order and precision."""
 
-KeptResult = tuple[str, float]
-"""The variable's name, or the key in a dict, and the number."""
+
+class KeptResult(NamedTuple):
+    name: str
+    "The variable's, or the key in a dict."
+    number: float
+    in_list: bool = False
+    "Whether it is the newest of a list: of results, or of the batches of one."
 
 
 def kept_results(frames: Iterable[types.FrameType]) -> list[KeptResult]:
@@ -37,14 +42,13 @@ def _numbers(name: str, value: Any) -> Iterator[KeptResult]:
 def _number(name: str, value: Any) -> Iterator[KeptResult]:
     if side(name) is None:
         return
-    if type(value) is list and value:
-        value = value[-1]
-    number = host_number(value)
+    in_list = type(value) is list and bool(value)
+    number = host_number(value[-1] if in_list else value)
     if number is not None and math.isfinite(number):
-        yield name, number
+        yield KeptResult(name, number, in_list)
 
 
 def name_of_result(value: float, kept: Iterable[KeptResult]) -> str | None:
     """The first name under which the value is kept; None where there is none, or where names contradict each other."""
-    names = [name for name, number in kept if math.isclose(number, value, rel_tol=SAME)]
+    names = [name for name, number, _ in kept if math.isclose(number, value, rel_tol=SAME)]
     return names[0] if names and len({side(name) for name in names}) == 1 else None

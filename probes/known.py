@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from . import discover
+from .asleep import Mark
 from .reuse import GradientReuse, Reuse
 from .window import NAN, Window
 
@@ -27,12 +28,16 @@ class Known:
         # One that comes when others have long been stepping takes their place (models rebuilt, a later phase) and counts on.
         self.steps = self.counted or (steps_so_far if steps_so_far > 1 else 0)
         self.last_end = NAN
+        self.row: Mark | None = None
+        "At its last full row."
         self.began = 0.0
         self.now = Observation()
         self.evaluates_again = False
         "Whether its closure goes over one batch several times a step (LBFGS)."
         self.accumulates: int | None = None
         "By how many micro-batches the loop divides its losses, 1 for not at all: as its first step of several shows."
+        self.has_shares = False
+        "Whether the losses of a step's micro-batches are shares in the mean over all its items."
         self.passes: tuple[int, ...] = ()
         "Numbers of backward passes that its steps had."
         self.counts_last: int | None = None
@@ -41,6 +46,10 @@ class Known:
         "What a probe wants to remember of it, under the probe's own name."
         self.looked_for = False
         "Whether the model of its parameters was looked for."
+        self.root: Callable[[], torch.nn.Module | None] = _nowhere
+        "The model of its parameters, held weakly."
+        self.has_no_root = False
+        "Among the models known so far."
         self.refresh(optimizer)
 
     def recount(self, optimizer: torch.optim.Optimizer) -> None:
@@ -52,6 +61,7 @@ class Known:
         """Its parameters, anew: groups were added or replaced."""
         self.layout = layout_of(optimizer)
         self._take([p for group in optimizer.param_groups for p in group["params"]])
+        self.has_no_root = False
 
     def let_go(self) -> None:
         """It is gone: keep none of its parameters alive."""
@@ -65,6 +75,10 @@ class Known:
         self.columns: tuple[int, ...] = ()
         self.table = -1
         "In which it has those columns."
+
+
+def _nowhere() -> None:
+    """In place of a weak reference to a model that was not met yet."""
 
 
 class Observation:

@@ -28,6 +28,13 @@ class LoaderFacts:
         self._by_identity: dict[tuple[int, int], tuple[bool, Common | None]] = {}
         self._by_value: dict[int, tuple[int, Common | None]] = {}
 
+    def another_model(self) -> None:
+        """What training read before is none of its training data."""
+        self.training = TrainingRows()
+        self._apart.clear()
+        self._by_identity.clear()
+        self._by_value.clear()
+
     def judge(self, passes: list[tuple[WatchedLoader, int]], training: list[WatchedLoader], elsewhere: bool) -> None:
         """`passes`: loader and step; `elsewhere`: validation on other data was seen too, which no loader gave."""
         if len(self._by_identity) + len(self._by_value) > MOST_PAIRS:

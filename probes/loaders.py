@@ -14,6 +14,7 @@ from .loader_roles import TRAINING, VALIDATION, LoaderRoles
 from .probe import Probe
 from .row_hashes import hash_rows
 from .same_samples import weakly
+from .sample_overlap import TrainingRows
 from .shared_memory import free_bytes, shortage
 from .watched_loader import WatchedLoader
 from .where import Line
@@ -94,14 +95,15 @@ class Loaders(Probe):
         # The loader may be gone by now; no other one has given a batch under its id, or it would stand here in its place.
         loader = None if batch.loader is None else self._known.get(batch.loader)
         if loader is not None and batch.of is not None:
-            batch.of.notes[NOTE] = loader
+            batch.of.notes[NOTE] = loader, self._facts.training
         if batch.losses:  # of others it shows at the end of their pass
             self._roles.evaluated(None if loader is None else loader.index, batch.grad_enabled, batch.training)
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
-        loader: WatchedLoader | None = finished.notes.get(NOTE)
-        if loader is None:
+        noted: tuple[WatchedLoader, TrainingRows] | None = finished.notes.get(NOTE)
+        if noted is None or noted[1] is not self._facts.training:  # of a model that is trained no more
             return
+        loader = noted[0]
         if finished.metric is None and TRAINING not in loader.roles:
             self._found(loader.index, VALIDATION)
         if len(self._ended) < MOST_LOADERS:
@@ -113,6 +115,13 @@ class Loaders(Probe):
         self._roles.backward()
         if self._ended:
             self._judge()
+
+    def another_model(self) -> None:
+        """What another one was trained on, as in the folds of a cross-validation, it has not seen."""
+        self._judge()
+        self._facts.another_model()
+        for loader in self._by_index.values():
+            loader.forget_training()
 
     def exiting(self) -> None:
         self._roles.ended()

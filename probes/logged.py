@@ -1,4 +1,4 @@
-"""What the loop logs to TensorBoard, wandb and mlflow, and the losses and metrics that it keeps in variables."""
+"""What the loop logs to TensorBoard, wandb and mlflow or by its framework, and the losses and metrics that it keeps in variables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .directions import is_validation, words
 from .evaluations import Batch, EvaluationPass
 from .guard import AWAKE
 from .kept import Kept
@@ -27,6 +28,7 @@ many looks before one in so many. And whenever a mode changes or a validation pa
 MOST_DEEP = 3
 MOST_IN_ONE_CALL = 200
 
+_CONNECTOR = "trainer.connectors.logger_connector.logger_connector"
 FUNCTIONS = (
     # module, function, source, position of its name (None: names are the keys), position of the value or the dict of values
     ("torch.utils.tensorboard.writer", "SummaryWriter.add_scalar", "tensorboard", 1, 2),
@@ -36,8 +38,17 @@ FUNCTIONS = (
     ("wandb.sdk.wandb_run", "Run.log", "wandb", None, 1),
     ("mlflow.tracking.fluent", "log_metric", "mlflow", 0, 1),
     ("mlflow.tracking.fluent", "log_metrics", "mlflow", None, 0),
+    ("transformers.trainer", "Trainer.log", "transformers", None, 1),
+    *(
+        (f"{name}.{_CONNECTOR}", "_LoggerConnector.log_metrics", "lightning", None, 1)
+        for name in ("lightning.pytorch", "pytorch_lightning")
+    ),
 )
-SEPARATORS = {"tensorboard": "/", "wandb": ".", "mlflow": "/"}
+OF_FRAMEWORKS = frozenset({"transformers", "lightning"})
+"""Of whose numbers the results of validation alone are wanted: training is measured here as well."""
+OF_SPEED = frozenset({"runtime", "second"})
+"""With one of these words it is how long the validation took."""
+SEPARATORS = {"tensorboard": "/", "wandb": ".", "mlflow": "/", "transformers": "/", "lightning": "/"}
 """Between the names of nested values, as each shows them itself."""
 
 
@@ -90,6 +101,8 @@ class Logged(Probe):
             for key, inner in list(value.items())[:MOST_IN_ONE_CALL]:
                 if type(key) is str:
                     self._take(source, start + key, inner, depth + 1)
+            return
+        if source in OF_FRAMEWORKS and (not is_validation(name) or not OF_SPEED.isdisjoint(words(name))):
             return
         is_tensor = is_scalar_tensor(value)
         number = None if is_tensor and value.device.type != "cpu" else host_number(value)
@@ -147,6 +160,7 @@ class Logged(Probe):
 
     def evaluated(self, finished: EvaluationPass, metric: str, value: float) -> None:
         self.series.say(metric, "criterion", "lower", finished.where)
+        self.series.evaluated(finished, metric)
 
     def exiting(self) -> None:
         self._kept.look_at_module(sys.modules.get("__main__"))

@@ -48,7 +48,7 @@ class Loop(BatchAtHand):
             self.end_evaluation()
             self.tell_of_passes()
             self._blind = False
-            self.window.went_backward(loss)
+            self._went_backward(loss)
         self.activity += 1
         self._backward_began = self._clock()
 
@@ -67,9 +67,9 @@ class Loop(BatchAtHand):
         """What was taken for an attack; train() was forgotten."""
         if self._batch is batch:
             self._batch = None
-        batch.graph = True
+        batch.graph = batch.had_graph  # of a model that is not known yet no forward was seen, nor its mode
         self._train(batch)
-        self.window.went_backward(loss)
+        self._went_backward(loss)
         self.end_evaluation()
 
     def backward_ended(self) -> None:
@@ -91,7 +91,11 @@ class Loop(BatchAtHand):
 
     def note_loss(self, root: Any) -> None:
         """The loss of a step that is not observed otherwise."""
-        self.window.went_backward(loss_of_root(root))
+        self._went_backward(loss_of_root(root))
+
+    def _went_backward(self, loss: Loss | None) -> None:
+        self.window.went_backward(loss)
+        self.training_data.went_backward(loss)
 
     def new_window(self) -> Window:
         """Hand over what happened since the last step and begin anew."""
@@ -160,7 +164,7 @@ class Loop(BatchAtHand):
 
     def _train(self, batch: Batch) -> None:
         self.window.trained_on(batch)
-        self.training_data.trained(batch.loader)
+        self.training_data.trained(batch.loader, [loss.name for loss in batch.losses if loss.has_graph])
         self._attacks.trains(batch)
 
     def _evaluate(self, batch: Batch) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .losses import Loss, undivided
+from .losses import Loss, are_shares, undivided
 from .probe import Probe
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class LossLines(Probe):
         def deliver(values: list[float]) -> None:
             taken = iter(values)
             for name, losses in by_name.items():
-                found = undivided([(next(taken), next(taken)) for _ in losses], known.passes, [1] * len(losses))
+                pairs = [(next(taken), next(taken)) for _ in losses]
+                found = undivided(pairs, known.passes, [1] * len(losses), are_shares(pairs, [loss.summed for loss in losses]))
                 writer.metric(name, [step, now, sum(found) / len(found)])
 
         self.session.transfer.submit(

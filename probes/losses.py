@@ -14,6 +14,8 @@ import torch
 NOTE = "forgemon"
 SCALING_NODES = frozenset({"DivBackward0", "MulBackward0", "ToCopyBackward0"})
 MOST_HOPS = 4
+MORE = 1.001
+"""Times: what is not by rounding alone."""
 
 GRAD_SCALER: Any = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler
 """The class of every GradScaler; before torch 2.3 there was that of CUDA alone."""
@@ -49,14 +51,16 @@ class Loss(NamedTuple):
     "Whether what went into backward() is what is shown: neither scaled nor divided."
     divided_by: float = 1.0
     "The constant by which the loop divided it last."
+    summed: float = float("nan")
+    "Over how many class indices its criterion summed, padding too; NaN where it did not."
 
 
-def note_loss(output: torch.Tensor) -> torch.Tensor:
-    """Remember a scalar that is a loss before any division; returns its copy."""
+def note_loss(output: torch.Tensor, summed: float = float("nan")) -> torch.Tensor:
+    """Remember a scalar that is a loss before any division; returns its copy. `summed`: over how many class indices, if it is."""
     # A copy, because `loss /= accumulation_steps` writes in place.
     copy = _copy(output)
     if output.grad_fn is not None:
-        _notes(output.grad_fn)[NOTE] = Loss(copy, copy)
+        _notes(output.grad_fn)[NOTE] = Loss(copy, copy, summed=summed)
     return copy
 
 
@@ -81,15 +85,30 @@ def loss_of_root(root: Any) -> Loss | None:
     return _loss_of(root)
 
 
-def undivided(pairs: Sequence[tuple[float, float]], passes: Collection[int], divisors: Sequence[int]) -> list[float]:
+def undivided(
+    pairs: Sequence[tuple[float, float]], passes: Collection[int], divisors: Sequence[int], are_shares: bool = False
+) -> list[float]:
     """What went backward, without a division of all of it by the number of backward passes to a step: `passes` are those that were seen.
     Any other factor (a sum over n items, the half of a squared error, the weight of one loss of two) is the loop's own.
 
-    `pairs`: root and criterion of each; `divisors`: by what each root is known to be divided, where no criterion tells."""
+    `pairs`: root and criterion of each; `divisors`: by what each root is known to be divided, where no criterion tells; `are_shares`:
+    whether together they make one loss."""
     for number in passes:
         if number > 1 and all(abs(criterion - number * root) <= 1e-3 * abs(criterion) for root, criterion in pairs):
             return [criterion for _, criterion in pairs]
+    if are_shares:
+        return [len(pairs) * root for root, _ in pairs]
     return [root * divisor for (root, _), divisor in zip(pairs, divisors, strict=True)]
+
+
+def are_shares(pairs: Sequence[tuple[float, float]], summed: Sequence[float]) -> bool:
+    """Whether each is a share in the mean over all items of the step, as a Trainer of transformers takes it: a sum over `summed` items
+    (NaN for other reductions) that is divided, as the others are, by more than its own and at most by all, padding left out."""
+    if len(pairs) < 2 or any(not root for root, _ in pairs):
+        return False
+    by = [criterion / root for root, criterion in pairs]
+    own, of_all = max(summed), sum(summed)  # NaN for one is false below
+    return MORE * own < by[0] <= MORE * of_all < 2 * MORE * by[0] and max(by) <= MORE * min(by)
 
 
 def _loss_of(tensor: torch.Tensor) -> Loss:
@@ -104,7 +123,7 @@ def _loss_of(tensor: torch.Tensor) -> Loss:
             break
         found = _notes(node).get(NOTE)
         if isinstance(found, Loss):
-            return Loss(value, found.criterion, is_plain=False, divided_by=1 / scale if scale else 1.0)
+            return Loss(value, found.criterion, False, 1 / scale if scale else 1.0, found.summed)
         if type(node).__name__ not in SCALING_NODES:
             break
         inputs = [next_node for next_node, _ in node.next_functions if next_node is not None]

@@ -21,8 +21,11 @@ class Optimizers:
         self.by_id: dict[int, Known] = {}
         self._count = 0
 
-    def know(self, optimizer: torch.optim.Optimizer, step: int) -> Known:
-        """`step`: that of the process, from which one counts that comes late."""
+    def knows(self, optimizer: torch.optim.Optimizer) -> bool:
+        return id(optimizer) in self.by_id
+
+    def know(self, optimizer: torch.optim.Optimizer, step: int, has_new_weights: bool) -> Known:
+        """`step`: that of the process, from which one counts that comes late. `has_new_weights` matters where it is not known yet."""
         known = self.by_id.get(id(optimizer))
         if known is None:
             identity = id(optimizer)
@@ -37,6 +40,7 @@ class Optimizers:
                 learning_rate=discover.learning_rate(optimizer),
                 hyperparameters=discover.hyperparameters(optimizer),
                 parameters=len(known.parameters),
+                new_weights=has_new_weights,
                 counted_from="the optimizer's own count" if known.counted is not None else "attach",
             )
         elif known.layout != layout_of(optimizer):

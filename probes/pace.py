@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .known import Known
     from .session import Session
 
+MOST_WANTED = 8
+"""Steps that are observed because of what is seen elsewhere: where they show nothing, more of them will not."""
 FIRST_NEWCOMERS = 32
 """Optimizers that are looked at from their first step on, whatever the budget."""
 
@@ -30,25 +32,29 @@ class Pace:
         "The steps between observed ones."
         self.main: Known | None = None
         self._row = Mark()
-        "At the last full row."
+        "At the last full row, of whichever optimizer; its steps are those of the process."
         self._plan = Mark()
         "At the last decision of what to look at next."
-        self._row_at = self._planned_at = 0
-        "The steps of the process at these two."
+        self._planned_at = 0
+        "The step of the process at it."
         self._turns = Turns()
         self._newcomers = 0
         "Optimizers whose first step has ended a sleep."
+        self._is_wanted = False
+        self._wanted = 0
 
     def begin_anew(self) -> None:
         """What was spent before is forgotten: the session was paused."""
         self._plan = self._row = Mark()
+        for known in self._session.optimizers.everyone():
+            known.row = None
 
     def cost_of_row(self, known: Known, end: float) -> float:
-        """Seconds a step that the probes took since the last full row of the main optimizer, at the end of a row of `known`."""
-        mark = self._mark(end)
-        cost_s = self._row.spent_a_step(mark)
-        if known is self.main:
-            self._row, self._row_at = mark, self._session.step_now()
+        """Seconds a step that the probes took since the last full row of `known`, or of any before its first, at the end of a row."""
+        # Of two that take turns each row has all since its own row before, as a reader takes the rows of one of them.
+        mark = self._mark(end)._replace(steps=self._session.step_now())
+        cost_s = (known.row or self._row).spent_a_step(mark)
+        known.row = self._row = mark
         return cost_s
 
     def _mark(self, end: float) -> Mark:
@@ -73,13 +79,13 @@ class Pace:
         """What was spent since the last plan remains to be paid for. Its steps are taken to be those of the process."""
         self.main = known
         now = self._session.step_now()
-        self._row = self._row._replace(steps=known.steps - max(1, now - self._row_at))
         self._plan = self._plan._replace(steps=known.steps - max(1, now - self._planned_at))
         self._turns.clear()
 
-    def another_slept_through(self, optimizer: object) -> bool:
-        """A step of another than the main one came while asleep; whether the main one rests by now."""
-        return self.slept.other_stepped(id(optimizer), self._living)
+    @property
+    def main_rests(self) -> bool:
+        """While asleep."""
+        return self.slept.main_rests(self._living)
 
     def newcomer_wakes_us(self) -> bool:
         """In a program that makes one optimizer after the other (a search, a learner of learners), only when it can be afforded."""
@@ -98,6 +104,10 @@ class Pace:
 
     # Plans
 
+    def want_next(self) -> None:
+        """What the loop does shows that the next step is to be observed, whatever the budget: it is paid for afterwards."""
+        self._is_wanted = self._wanted < MOST_WANTED
+
     def plan(self, end: float, after: Callable[[float, int, float], Plan], step: int) -> Plan:
         """What the schedule, by its method `after`, says of the time since the plan before, at the end of `step`."""
         now = self._mark(end)
@@ -105,6 +115,9 @@ class Pace:
         if before.time != before.time:
             return OBSERVE
         plan = after(now.time - before.time, now.steps - before.steps, now.spent_s - before.spent_s)
+        if self._is_wanted:
+            self._is_wanted, self._wanted = False, self._wanted + 1
+            return OBSERVE
         return self._expected.awake_for(plan, step)
 
     def _is_overdrawn(self, end: float, by: float = 0.0) -> bool:

@@ -97,6 +97,9 @@ class Probe:
         """The numbers of a step's row are on the host: the norms of `now`, those of its losses, the norm before clipping. On the
         CPU that is just after `step_ended`, from a GPU some steps later. `now` is empty for a row with the loss alone."""
 
+    def another_model(self) -> None:
+        """An optimizer was made that holds nothing of what was trained before. Told between awake stretches too."""
+
     def without_gradients(self, known: Known) -> None:
         """A step of `known` found no gradient or nothing but zeros. Told as `measured` is, just before it."""
 

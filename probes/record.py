@@ -141,15 +141,19 @@ EVENT_FIELDS = {
     "waiting": "for: torch | step; message. Before attached",
     "refused": "message, run_dir. The process is already watched or the probe cannot work there",
     "attached": "pid, mode, python, torch, rank, world_size, thread, scan_s, signals: {signal: seen | not visible}",
-    "optimizer": "index, class, learning_rate, hyperparameters, parameters: count, counted_from",
+    "optimizer": "index, class, learning_rate, hyperparameters, parameters: count, new_weights: bool (something was trained before it "
+    "first stepped, and none of that is what it holds), counted_from",
     "table": "table, parameters: count. parameters-T.json was written",
     "signals": "signals: {signal: seen | not visible}. Written again whenever it changes",
     "mode": "training: bool, where. The root module's train() or eval() changed it",
-    "evaluation": "metric, value, batches, samples, training: bool, grad_enabled: bool, duration_s, epoch (or null), "
-    "train_loss (mean since the evaluation before), where. Of a pass that no criterion showed, by the name under which the loop logs "
-    "or keeps its loss; batches to duration_s are null where nothing but that number was seen of it",
-    "metric": "name, source: tensorboard | wandb | mlflow | local | criterion, better: lower | higher | null, where (of a local "
-    "variable its function). Once for each name in metrics/",
+    "evaluation": "metric, value, model (number of the model that it judges: another one where optimizers of new weights took the place "
+    "of those before, as in the folds of a cross-validation), batches, samples, training: bool, grad_enabled: bool, duration_s, "
+    "epoch (or null), train_loss (mean since the evaluation before), where. Of a pass that no criterion showed, by the name under which "
+    "the loop logs or keeps its loss; batches to duration_s are null where nothing but that number was seen of it. A metric that ends with "
+    "` (part of the loss)` is a criterion beside others of which the loop makes its loss, or to which more is added by hand: no checkpoint "
+    "is judged by it, but by the number that the loop itself logs or keeps of the whole; so too with ` (share of this rank)`, of several",
+    "metric": "name, source: tensorboard | wandb | mlflow | transformers | lightning | local | criterion, better: lower | higher | null, "
+    "where (of a local variable its function). Once for each name in metrics/",
     "loop_count": "name, value. A variable of the loop's that rises as our step does, and where it stands at this step",
     "checkpoint": "path, function, keys (list or null), has_weights and has_optimizer: bool or null, scalars: {key: number} of the top "
     "level, metric, value (what stood then), evaluation_step, holds_step (whose weights: step, of an earlier copy too, or null where "

@@ -3,17 +3,27 @@ them apart. Which of those is the validation loss is never guessed."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from .directions import side
+from .directions import is_whole_validation_loss, side
 from .drivers import Site, Variable, parting
 from .evaluations import EvaluationPass
 from .kept_results import KeptResult, name_of_result
 
 NOTE = "name"
 ON_TRAINING_DATA = " (training data)"
+PART = " (part of the loss)"
+"""Of a criterion beside others of which the loop makes its loss: their weights, and so the validation loss, are not known. Likewise of
+one to which training adds what torch does not show, where the loop keeps a validation loss that is another number."""
+SHARE = " (share of this rank)"
+"""Of a criterion's mean over what one of several ranks read, where the loop keeps another number, of all of them."""
+MOST_WITHOUT_OWN = 2
+"""Passes in a row after which a number that never changes is none of theirs: a cell that ran before left it."""
+SAME_LOSS = 0.02
+"""Relative difference of a mean over items and one over batches."""
 MOST_OF_A_NAME = 16
 """Results of one name without a training step between them that are told apart."""
 MOST_KNOWN = 256
@@ -43,6 +53,12 @@ class _Naming(NamedTuple):
     suffix: _Suffix | None
     "None where the name under which the loop keeps the value shall tell."
     line: str
+    of_loss: int
+    "How many criteria of its pass training meets too."
+    is_of_loss: bool
+    "Whether its own is one of those."
+    ending: str
+    "Of its name if the loop keeps another number as its validation loss; empty where that would say nothing."
 
 
 class _Group:
@@ -63,6 +79,8 @@ class ResultNames:
         self._varying: set[Variable] = set()
         "Variables that named several splits between two training steps: what is left in others says nothing."
         self._known: dict[Key, _Suffix] = {}
+        self._parts: dict[Key, int] = {}
+        "Of what is another number than the validation loss that the loop keeps: passes since that one came anew."
 
     def stepped(self) -> None:
         # Also where no result came, as from a device whose numbers cannot be had without waiting.
@@ -74,31 +92,42 @@ class ResultNames:
         results: Sequence[EvaluationPass],
         of_training_data: Callable[[EvaluationPass], bool],
         kept: Callable[[], list[KeptResult]],
+        criteria: Collection[str] = (),
+        ending: str = "",
     ) -> None:
-        """`kept()`: what the loop keeps now."""
+        """`kept()`: what the loop keeps now. `criteria`: those of the losses of a batch that trains; `ending`: of the names of results, if
+        that is another number (PART, SHARE)."""
         group = self._group
         for variable, value in (split for result in results if result.driver for split in result.driver.splits):
             group.splits.setdefault(variable, set()).add(value)
         if len(self._varying) >= MOST_KNOWN:
             self._varying.clear()
         self._varying.update(variable for variable, values in group.splits.items() if len(values) > 1)
-        namings = [self._naming(result, results, of_training_data(result)) for result in results]
-        if any(naming.suffix is None for naming in namings):
+        namings = [self._naming(result, results, of_training_data(result), criteria, ending) for result in results]
+        if ending or any(naming.suffix is None for naming in namings):
             group.kept += kept()
         for result, naming in zip(results, namings, strict=True):
             result.notes[NOTE] = naming
 
-    def _naming(self, result: EvaluationPass, results: Sequence[EvaluationPass], of_training_data: bool) -> _Naming:
+    def _naming(
+        self,
+        result: EvaluationPass,
+        results: Sequence[EvaluationPass],
+        of_training_data: bool,
+        criteria: Collection[str],
+        ending: str,
+    ) -> _Naming:
         key = self._key(result)
+        of_loss = {other.metric for other in results if other.of is result.of}.intersection(criteria)
         if of_training_data:
-            return _Naming(self._group, key, _Suffix(ON_TRAINING_DATA), "")
+            return _Naming(self._group, key, _Suffix(ON_TRAINING_DATA), "", 1, True, "")
         peers = [other for other in results if _is_alike(other, result) and self._key(other) != key]
         suffix = self._suffix(result, key, peers)
         if suffix is not None:
             self._remember(key, suffix)
         site = parting(key[1], [self._key(other)[1] for other in peers])
         line = "" if site is None else f" ({os.path.basename(site.scope[0])}:{site.line})"
-        return _Naming(self._group, key, suffix, line)
+        return _Naming(self._group, key, suffix, line, len(of_loss), result.metric in of_loss, ending)
 
     def _key(self, result: EvaluationPass) -> Key:
         driver = result.driver
@@ -132,11 +161,32 @@ class ResultNames:
         metric = (result.metric or "validation loss") + suffix.text
         if suffix.text == ON_TRAINING_DATA:
             return Name(metric, False, False)
+        is_whole = naming.of_loss == naming.is_of_loss  # what training meets, or no criterion here is of that kind
+        ending = PART if naming.is_of_loss and not is_whole else naming.ending if self._is_part(naming, value) else ""
+        is_whole = is_whole and not ending
+        metric += ending
         number = group.named[metric] = min(group.named.get(metric, 0) + 1, MOST_OF_A_NAME)
-        stands = number == 1 and not (suffix.is_line or group.stood)
+        stands = number == 1 and is_whole and not (suffix.is_line or group.stood)
         doubtful = not (stands or group.stood)
         group.stood = group.stood or stands
         return Name(metric if number == 1 else f"{metric} #{number}", stands, doubtful)
+
+    def own_loss_stands(self, result: EvaluationPass) -> None:
+        """The loop's own number is the validation loss of that pass."""
+        naming: _Naming = result.notes[NOTE]
+        naming.group.stood = True
+        if naming.key in self._parts:
+            self._parts[naming.key] = 0
+
+    def _is_part(self, naming: _Naming, value: float) -> bool:
+        own = [one.number for one in naming.group.kept if is_whole_validation_loss(one.name) and not one.in_list]
+        differs = bool(own) and not any(math.isclose(number, value, rel_tol=SAME_LOSS) for number in own)
+        if naming.ending and differs and len(self._parts) < MOST_KNOWN:
+            self._parts.setdefault(naming.key, 0)
+        if naming.key not in self._parts:
+            return False
+        self._parts[naming.key] += 1
+        return self._parts[naming.key] <= MOST_WITHOUT_OWN
 
     @staticmethod
     def _by_value(result: EvaluationPass, value: float, kept: Sequence[KeptResult]) -> _Suffix | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 
-from .losses import undivided
+from .losses import are_shares, undivided
 from .record import STEP_COLUMNS
 from .reuse import Reuse
 from .window import NAN, Window
@@ -27,9 +27,10 @@ class Row:
         numbers: Mapping[str, float],
         accumulates: int = 1,
         passes: Collection[int] = (),
+        had_shares: bool = False,
     ) -> None:
         """`accumulates`: by how many micro-batches the loop divides its losses; 1 where it does not. `passes`: numbers of backward passes
-        that its steps had."""
+        that its steps had. `had_shares`: whether the losses of a step before were shares in one, which padding can hide in this one."""
         self.step = step
         self._when = when
         self._optimizer = optimizer
@@ -43,9 +44,12 @@ class Row:
         self._losses = len(window.losses)
         self._passes = passes
         self._factors = [accumulates if abs(loss.divided_by - accumulates) < 1e-6 else 1 for loss in window.losses]
+        self._summed = [loss.summed for loss in window.losses]
         self.scalars: list[torch.Tensor] = [
             t for loss in window.losses for t in (loss.root, loss.root if loss.criterion is None else loss.criterion)
         ]
+        self.are_shares = had_shares and all(number == number for number in self._summed)
+        "Whether its losses are shares in one."
         self.loss = NAN
         "Mean over the micro-batches; a NaN in any of them shows. NaN without any, or before `take`."
         self._norms: Sequence[float] = ()
@@ -59,7 +63,8 @@ class Row:
         """The numbers have arrived. `norms`: of the parameters that have a gradient; `numbers`: of `scalars`; `scale`: of the loss."""
         self._norms, self._numbers_on_device, self._scale, self.scalars = norms, numbers, scale, []
         pairs = [(numbers[2 * i], numbers[2 * i + 1]) for i in range(self._losses)]
-        losses = undivided(pairs, self._passes, self._factors)
+        self.are_shares = self.are_shares or are_shares(pairs, self._summed)
+        losses = undivided(pairs, self._passes, self._factors, self.are_shares)
         self.loss = sum(losses) / self._losses if losses else NAN
 
     def __iter__(self) -> Iterator[float]:

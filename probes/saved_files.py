@@ -60,6 +60,8 @@ class Result:
     samples: int
     began: float
     "Unix time."
+    model: int = 0
+    "The number of the model that it judges."
 
 
 class SavedFiles:
@@ -124,7 +126,7 @@ class SavedFiles:
         best = min(compared, key=lambda result: result.value)
         limit = best.value + noise([result.value for result in compared])
         good = {result.step for result in compared if result.value <= limit}
-        if any(f.holds in good for f in files):
+        if any(f.holds in good for f in files) or _keeps_the_best_of_all(comparable(series, of_any=True), compared, files):
             return HELD
         if self._excuses_all or best.step in self.excused or any(f.own_measure for f in files):
             return None
@@ -178,16 +180,24 @@ def _next_save(file: SavedFile, step: int) -> int:
     return next((later for later in file.steps if later > step), file.step)
 
 
-def comparable(series: Sequence[Result]) -> list[Result]:
-    """Results after training began, over about as many samples as the newest."""
-    now = series[-1].samples if series else 0
+def comparable(series: Sequence[Result], of_any: bool = False) -> list[Result]:
+    """Results after training began, of the model (or `of_any`) and over about as many samples as the newest."""
+    now, model = (series[-1].samples, series[-1].model) if series else (0, 0)
     return [
         result
         for result in series
         if result.step > 0
+        and (of_any or result.model == model)
         and math.isfinite(result.value)
         and max(now, result.samples) <= COMPARABLE * max(1, min(now, result.samples))
     ]
+
+
+def _keeps_the_best_of_all(results: Sequence[Result], newest: Sequence[Result], files: Sequence[SavedFile]) -> bool:
+    """Whether nothing of the newest model is kept, whose results are `newest`, but the best of those before it is: a search."""
+    best = min(results, key=lambda result: result.value)
+    holds = [file.holds for file in files if file.holds is not None]
+    return best.step in holds and max(holds) < newest[0].step
 
 
 def noise(values: Sequence[float]) -> float:

@@ -93,12 +93,16 @@ class Schedule:
         """Whether more was spent by now than there was, and `by` so many observed steps more; both since the last plan."""
         if self.budget <= 0 or self._observed < FIRST_STEPS:
             return False
-        income_s = (1 - LOSS_SHARE) * SEEN_BY_OURSELVES * self.budget * (elapsed_s - spent_s)
+        income_s = (1 - LOSS_SHARE) * self._income(elapsed_s, spent_s)
         return self._full.credit_s + income_s - spent_s < -by * self._full.cost_s
+
+    def _income(self, elapsed_s: float, spent_s: float) -> float:
+        """Seconds that may be spent in the probes for so many of the loop's own."""
+        return SEEN_BY_OURSELVES * self.budget * max(0.0, elapsed_s - spent_s)
 
     def _earn(self, elapsed_s: float, steps: int, spent_s: float, unplanned_s: float = 0.0, forgiven: bool = False) -> None:
         self._since_observed += steps
-        income_s = SEEN_BY_OURSELVES * self.budget * max(0.0, elapsed_s - spent_s)
+        income_s = self._income(elapsed_s, spent_s)
         # However often the loop wakes us (epochs of a few steps), half is left to look at what it does between.
         income_s -= min(unplanned_s, 0.5 * income_s)
         self._income_s = _mean(self._income_s, income_s / max(1, steps), min(0.5, SMOOTHING * steps))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from .directions import better, is_validation, is_validation_loss
+from .directions import better, is_validation, is_validation_loss, is_whole_validation_loss
+from .result_names import PART, SHARE
 from .where import Line
 
 if TYPE_CHECKING:
-    from .evaluations import Batch
+    from .evaluations import Batch, EvaluationPass
     from .session import Session
 
 PERIOD_S = 0.25
@@ -28,7 +29,7 @@ LONGEST_NAME = 150
 class Series:
     """One name of one source."""
 
-    __slots__ = ("better", "is_result", "is_validation", "name", "reported", "step", "waiting", "written")
+    __slots__ = ("better", "is_result", "is_validation", "is_whole", "name", "reported", "step", "waiting", "written")
 
     def __init__(self, own_name: str, name: str) -> None:
         self.name = name
@@ -37,6 +38,8 @@ class Series:
         self.is_validation = is_validation(own_name)
         self.is_result = is_validation_loss(own_name)
         "Whether it can stand for the result of a validation pass."
+        self.is_whole = is_whole_validation_loss(own_name)
+        "Whether it can where criteria show parts of the loss."
         self.step = -1
         "Of the newest value."
         self.written = -math.inf
@@ -44,6 +47,15 @@ class Series:
         "The newest value, if it was not written."
         self.reported = (-1, math.nan)
         "Step and value of the newest result of a validation pass."
+
+
+class _Result(NamedTuple):
+    """A validation loss that the loop logs or keeps."""
+
+    value: float
+    step: int
+    where: Line | None
+    epoch: int | None
 
 
 class AllSeries:
@@ -59,6 +71,10 @@ class AllSeries:
         self._results: list[float] = []
         "Reported at `_results_step`."
         self._results_step = -1
+        self._held: dict[Series, _Result] = {}
+        "Of passes that a criterion shows, of which it is not known yet whether that is all of the loss."
+        self._parted: EvaluationPass | None = None
+        "The newest pass whose criteria are parts of the loss."
 
     def of(self, source: str) -> dict[str, Series]:
         """Those of one source so far."""
@@ -105,13 +121,12 @@ class AllSeries:
         now = time.time()
         if every or gap > 1 or series.is_validation or not now - PERIOD_S < series.written <= now:
             series.written = now
-            is_result = self._may_be_result(series, step)
-            epoch = self._session.epoch() if is_result else None
+            is_shown = self._is_shown(step)
+            epoch = self._session.epoch() if series.is_result else None
 
             def deliver(values: list[float]) -> None:
                 self._session.writer.metric(series.name, [step, now, values[0]])
-                if is_result:
-                    self._report(series, values[0], step, epoch, None)
+                self._take(series, _Result(values[0], step, None, epoch), is_shown)
 
             if not self._session.transfer.submit([value.detach().reshape(())], deliver, rare=series.is_validation):
                 self._session.writer.lose_row()
@@ -137,13 +152,39 @@ class AllSeries:
 
     def result(self, series: Series, value: float, step: int, where: Line | None, epoch: int | None) -> None:
         """Report a validation loss, unless a criterion shows the same pass."""
-        if self._may_be_result(series, step):
-            self._report(series, value, step, epoch, where)
+        self._take(series, _Result(value, step, where, epoch), self._is_shown(step))
 
-    def _may_be_result(self, series: Series, step: int) -> bool:
-        return series.is_result and step not in (self._criterion_step, self._pass_step)
+    def _is_shown(self, step: int) -> bool:
+        return step in (self._criterion_step, self._pass_step)
 
-    def _report(self, series: Series, value: float, step: int, epoch: int | None, where: Line | None) -> None:
+    def _take(self, series: Series, result: _Result, is_shown: bool) -> None:
+        if not series.is_result:
+            return
+        if not is_shown or (series.is_whole and self._parted_at(result.step) is not None):
+            self._report(series, result)
+        elif series.is_whole:
+            self._hold(series, result)
+
+    def _hold(self, series: Series, now: _Result) -> None:
+        before = self._held.get(series)
+        if before is not None and before.step == now.step:
+            series.is_result = _same(before.value, now.value)  # else a number of each batch, not of a pass
+        self._held[series] = now
+
+    def evaluated(self, finished: EvaluationPass, metric: str) -> None:
+        """A criterion's result came, as `metric`. Where that is not all of the loss, the loop's own number is that of the pass."""
+        if metric.endswith((PART, SHARE)):
+            self._parted = finished
+            held = [(series, now) for series, now in self._held.items() if now.step == finished.step and series.is_result]
+            self._held.clear()
+            for series, now in held:
+                self._report(series, now)
+
+    def _parted_at(self, step: int) -> EvaluationPass | None:
+        return self._parted if self._parted is not None and self._parted.step == step else None
+
+    def _report(self, series: Series, result: _Result) -> None:
+        value, step = result.value, result.step
         if step != self._results_step:
             self._results_step, self._results = step, []
         before, series.reported = series.reported, (step, value)
@@ -154,7 +195,7 @@ class AllSeries:
         if any(_same(value, known) for known in self._results):
             return  # the same number under another name
         self._results.append(value)
-        self._session.steps.validation.reported(series.name, value, step, epoch, where)
+        self._session.steps.validation.reported(series.name, value, step, result.epoch, result.where, self._parted_at(step))
 
 
 def _same(value: float, other: float) -> bool:

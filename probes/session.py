@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
 import sys
 import time
@@ -11,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from . import discover
 from .attention import Attention
@@ -21,9 +18,11 @@ from .facts import Facts
 from .guard import Guard
 from .held_names import hold_names_if_profiled
 from .instruments import Instruments
+from .leaving import Leaving
 from .looks import Looks
 from .loop import Loop
-from .moment import Moment, step_running
+from .moment import Moment
+from .new_models import NewModels
 from .observe import new_observer
 from .optimizers import Optimizers
 from .period import Period
@@ -34,6 +33,7 @@ from .roots import Roots
 from .run_folder import RunFolder
 from .run_info import rank, run_info, world_size
 from .signals import Signals
+from .step_hooks import StepHooks
 from .steps import Steps
 from .torch_modes import out_of_modes
 from .transfer import Transfer
@@ -51,7 +51,6 @@ class Session:
         self.config = config
         self.rank = rank()
         self.active = False
-        self._leaves_because = ""
         self.guard = Guard(self._failed, lambda: self.request_detach("too many errors of its own"))
         self.guard.when_two_train = lambda: self.request_detach(TWO_TRAIN)
         self.guard.after_capture = lambda: self.roused(blind=True)
@@ -73,18 +72,21 @@ class Session:
         self.loop = Loop(self, self.transfer)
         self.optimizers = Optimizers(self)
         self.steps = Steps(self)
+        self.step_hooks = StepHooks(self.steps, self.guard)
         self.looks = Looks(self.guard)
         self.taken_out: list[Callable[[], object]] = []
         "What takes out that which a probe put in itself."
         self.observer = new_observer()
         self.attention = Attention(self.guard, self.observer, self.roused, self.step_now)
-        self.probes = Probes(new_probes(self), self.guard.swallow_ours)
+        self.models = NewModels(self)
+        self.probes = Probes([self.models, *new_probes(self)], self.guard.swallow_ours)
         self.signals = Signals(self.probes, self.emit)
         self.instruments = Instruments(self)
-        self._handles: list[Any] = []
         self._roots = Roots(lambda root: self.instruments.observe_forward(self.observer, root))
         self.roots, self.is_root = self._roots.living, self._roots.has
-        self._uncaught = Uncaught(self)
+        self.uncaught = Uncaught(self)
+        self._leaving = Leaving(self, self._moment)
+        self.leave, self.request_detach = self._leaving.leave, self._leaving.ask
 
     # Coming and going
 
@@ -94,7 +96,7 @@ class Session:
             with out_of_modes():
                 self._enter()
         except BaseException:
-            self._take_out()
+            self._leaving.take_out()
             self.writer.stop(timeout_s=0.0)
             raise
 
@@ -131,9 +133,9 @@ class Session:
     def _put_in(self) -> None:
         self.active = self.guard.active = True
         self.instruments.install()
-        self._moment.when_no_step_runs(self._hook_steps)
-        self._uncaught.put_in()
-        atexit.register(self._exiting)
+        self._moment.when_no_step_runs(self.step_hooks.put_in)
+        self.uncaught.put_in()
+        self._leaving.when_interpreter_ends()
 
     def first_step(self) -> None:
         """An optimizer steps: this is a process to record. Others under `forgemon run` import torch too and write nothing."""
@@ -142,11 +144,6 @@ class Session:
 
     def _run_info(self, path: str) -> dict[str, Any]:
         return run_info({**self.config, "run_dir": path}, self.optimizers.living(), self.roots())
-
-    def _hook_steps(self) -> None:
-        self.steps.ends_a_step_begun_before_us = step_running()
-        before, after = self.steps.hooks()
-        self._handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
 
     def _arm_moment(self) -> None:
         """Observe what every step calls between its hooks; only while something waits for that."""
@@ -165,79 +162,16 @@ class Session:
     def pause(self) -> None:
         """Take everything out of the loop's way; budget and what is known stay. Not from inside an optimizer step."""
         self.active = self.guard.active = False
-        for handle in self._handles:
-            handle.remove()
+        for remove in self.step_hooks.removals():
+            remove()
         self.attention.leave_all()
 
     def resume(self) -> None:
         """Put everything in again after `pause()`."""
         self.active = self.guard.active = True
-        self._hook_steps()
+        self.step_hooks.put_in()
         self.attention.resume_all()
         self.steps.resumed()
-
-    def request_detach(self, reason: str = "asked to") -> None:
-        """Leave at the next moment that is safe; from any thread."""
-        self._leaves_because = self._leaves_because or reason
-        self._moment.on_main_thread(self._leave_as_asked)
-
-    def _leave_as_asked(self) -> None:
-        if not self.writer.started:
-            self.guard.protected(self.first_step)  # to say so
-        self.leave(self._leaves_because)
-
-    def leave(self, reason: str) -> None:
-        """Take every probe out, on the main thread and while no optimizer step iterates over the hooks; later if one does."""
-        if self.active:
-            self._moment.when_no_step_runs(lambda: self._leave(reason))
-
-    def _leave(self, reason: str) -> None:
-        if not self.active:
-            return
-        with self.guard.undisturbed():
-            self._one_after_the_other(
-                self._take_out,
-                self.loop.tell_of_passes,
-                self.transfer.poll,
-                *self._last_words("detached", reason=reason),
-                lambda: self.writer.stop(timeout_s=0.0),
-                hold_names_if_profiled,
-                forget_modules,
-            )
-
-    def _last_words(self, kind: str, **fields: Any) -> list[Callable[[], object]]:
-        """What says that nothing more comes, and what came only now."""
-        return [lambda: self.probes.tell("exiting"), self.signals.say, lambda: self.emit(kind, **fields)]
-
-    def _one_after_the_other(self, *actions: Callable[[], object]) -> None:
-        """Each is done whatever becomes of those before it, be it a KeyboardInterrupt, which the program gets after them."""
-        with contextlib.ExitStack() as stack:
-            for action in reversed(actions):
-                stack.callback(self.guard.protected, action)
-
-    def _take_out(self) -> None:
-        self.active = self.guard.active = False
-        self._one_after_the_other(
-            *(handle.remove for handle in self._handles),
-            *self.taken_out,
-            self.observer.remove,
-            self.observer.remove,  # what an interrupt in the first left in
-            self._moment.forget,
-            self._uncaught.take_out,
-            lambda: atexit.unregister(self._exiting),
-        )
-
-    def _exiting(self) -> None:
-        """atexit: the interpreter shuts down in order."""
-        if os.getpid() != self.guard.pid or not self.active or not self.writer.started:
-            return
-        self._one_after_the_other(
-            self.folder.write_info,
-            self.loop.flush_evaluations,
-            lambda: self.transfer.finish(timeout_s=0.5),
-            *self._last_words("exiting"),
-            self.writer.stop,
-        )
 
     # What the probes see
 
@@ -245,6 +179,7 @@ class Session:
         """`roots`: all that live."""
         self.instruments.leave_forwards_but_of([*self.roots(), *roots])
         self._roots.know(roots)
+        self.steps.new_roots()
         self.steps.parameters.name(roots)
 
     def look_again(self) -> None:
@@ -254,9 +189,8 @@ class Session:
             self.know_roots(found[1])
 
     def training_mode(self) -> bool | None:
-        """The mode of the root that holds the stepped parameters; None when no model is known."""
-        root = self.steps.main_root()
-        return None if root is None else root.training
+        """The mode of the model that is trained; None when none is known, or another one may be at work."""
+        return None if self.models.is_awaited else self.steps.training_mode()
 
     def evaluations_ended(self, results: Sequence[EvaluationPass]) -> None:
         self.steps.validation.ended(results)
@@ -298,9 +232,3 @@ class Session:
 
     def _failed(self, place: str, error: str) -> None:
         self.emit("probe_error", where_in_probe=place, error=error)
-
-
-def forget_modules() -> None:
-    """Leave nothing of ours in sys.modules, unless the program itself imported the package."""
-    for name in [name for name in sys.modules if name == "_forgemon_probe" or name.split(".")[0] == "_forgemon_probes"]:
-        del sys.modules[name]

@@ -36,12 +36,12 @@ class StepRows:
         """Queue a row with the loss alone, of a step that was not observed otherwise."""
         if window.losses:
             if known.evaluates_again:
-                window.losses = window.losses[:1]
+                window.losses, window.backwards = window.losses[:1], 1
             elif known.counts_last is not None:
-                window.losses = window.losses[-known.counts_last :]
+                window.losses, window.backwards = window.losses[-known.counts_last :], known.counts_last
             elif window.backwards not in known.passes:
                 return  # whether some of them were cleared again (a step that was skipped) was not seen
-            window.training = self._session.training_mode()
+            window.training = self._session.steps.training_mode_of(known)
             now, optimizer = Observation(), known.optimizer()
             now.learning_rate = NAN if optimizer is None else discover.learning_rate(optimizer)
             self.queue(step, known, now, window, {"step_s": step_s})
@@ -51,7 +51,9 @@ class StepRows:
         if now.window is not None:
             _learn_divisions(known, window)
         divisor, passes = known.accumulates or 1, known.passes
-        row = Row(step, time.time(), known.index, now.learning_rate, window, now.reuse, numbers, divisor, passes)
+        row = Row(
+            step, time.time(), known.index, now.learning_rate, window, now.reuse, numbers, divisor, passes, known.has_shares
+        )
         gradients = None
         if now.indices and known.columns:
             gradients = known.columns, self._parameters.count, f"gradients-{self._parameters.table}"
@@ -61,6 +63,7 @@ class StepRows:
         def deliver(values: list[float]) -> None:
             norms = values[: len(now.norms)]
             row.take(norms, values[len(norms) :], window.loss_scale)  # which was sent for before, and is here by now
+            known.has_shares = known.has_shares or row.are_shares
             self._validation.trained(row.loss)
             writer = self._session.writer
             if gradients is not None:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import time
 import weakref
-from _thread import get_ident
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from . import discover
-from .asleep import counting
-from .dynamo import skip
 from .expected import ExpectedPass
 from .gradients import gradient_norms
 from .guard import ASLEEP, AWAKE, LOSS
@@ -28,8 +24,6 @@ from .window import NAN, Window
 if TYPE_CHECKING:
     from .session import Session
 
-Hook = Callable[[torch.optim.Optimizer, Any, Any], None]
-
 
 class Steps:
     """All optimizers of the process."""
@@ -44,11 +38,10 @@ class Steps:
         self.validation = Validation(session, self._expected)
         self._rows = StepRows(session, self.parameters, self.validation)
         self._optimizers = session.optimizers
-        self._root: weakref.ref[torch.nn.Module] | None = None
+        self._newest: Known | None = None
+        "Whose step ended last while awake."
         self.root_is_the_loss = True
         "Whether backward() gets the loss as it is, neither scaled nor divided."
-        self._main_rests = False
-        "Others stepped so often while asleep that it does."
         self.ends_a_step_begun_before_us = False
         "The hooks came in between those of a step: its end is not to be counted, its own count may have risen already."
 
@@ -64,53 +57,56 @@ class Steps:
 
     def know(self, optimizer: torch.optim.Optimizer) -> Known:
         """With its count as it is now: that stands still while the optimizer is slept through."""
-        known = self._optimizers.know(optimizer, self.step)
-        if known is self.slept.main:
-            known.steps = self.slept.step
+        has_new_weights = not self._optimizers.knows(optimizer) and self._session.models.steps_first(optimizer)
+        known = self._optimizers.know(optimizer, self.step, has_new_weights)
+        known.steps = self.count_of(known)
         self._step = max(self._step, known.steps)
         return known
 
+    def count_of(self, known: Known) -> int:
+        """Its steps, also while it is slept through."""
+        return self.slept.step if known is self.slept.main else known.steps
+
     def main_root(self) -> torch.nn.Module | None:
         """The root module that holds the parameters of the main optimizer; before any has stepped the only one that is known."""
-        root = self._root() if self._root is not None else None
-        if root is None:
-            root = self._find_root()
-            self._root = None if root is None else weakref.ref(root)
+        if self.pace.main is not None:
+            return self.root_of(self.pace.main)
+        roots = self._session.roots()
+        return roots[0] if len(roots) == 1 else None
+
+    def root_of(self, known: Known) -> torch.nn.Module | None:
+        """The root module that holds parameters of `known`; None where it was not met yet."""
+        root = known.root()
+        if root is None and not known.has_no_root:
+            wanted = set(known.identities)
+            root = next((r for r in self._session.roots() if any(id(p) in wanted for p in parameters(r))), None)
+            known.has_no_root = root is None  # to look for it at each step would take long in a large model
+            if root is not None:
+                known.root = weakref.ref(root)
         return root
 
-    def _find_root(self) -> torch.nn.Module | None:
-        roots = self._session.roots()
+    def new_roots(self) -> None:
+        """Other models than before are known."""
+        for known in self._optimizers.everyone():
+            known.has_no_root = False
+
+    def training_mode_of(self, known: Known) -> bool | None:
+        """The mode of its model; None where that was not met yet."""
+        root = self.root_of(known)
+        return None if root is None else root.training
+
+    def training_mode(self) -> bool | None:
+        """The mode of the model that is trained; None where it was not met yet, or of several whose modes differ."""
+        trained = {id(known): known for known in (self.pace.main, self._newest) if known is not None}
+        modes = {self.training_mode_of(known) for known in trained.values() if not self._session.models.has_rested(known)}
         if self.pace.main is None:
-            return roots[0] if len(roots) == 1 else None
-        wanted = set(self.pace.main.identities)
-        return next((r for r in roots if any(id(p) in wanted for p in parameters(r))), None)
+            root = self.main_root()
+            modes = {None if root is None else root.training}
+        return modes.pop() if len(modes) == 1 else None
 
     # A step
 
-    def hooks(self) -> tuple[Hook, Hook]:
-        """For torch: before and after every optimizer step. While asleep they count and do nothing else."""
-        guard, countdown = self._session.guard, self.slept.countdown
-        begins, ends, awakes = (guard(hook, always=True, trains=True) for hook in (self.begins, self.ends, self._awakes))
-
-        def before(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-            if not countdown.of and guard.mode == AWAKE:
-                begins(optimizer)
-
-        def not_slept_through(optimizer: torch.optim.Optimizer) -> None:
-            try:
-                if guard.thread.ident != get_ident() and guard.active and guard.thread.is_another(trains=True):
-                    return
-                if guard.mode != ASLEEP:
-                    ends(optimizer)
-                elif self._wakes_us(optimizer):
-                    awakes(optimizer)
-            except Exception as error:
-                guard.swallow_ours(not_slept_through, error)
-
-        skip([before.__code__, not_slept_through.__code__])
-        return before, counting(countdown, not_slept_through)
-
-    def _wakes_us(self, optimizer: torch.optim.Optimizer) -> bool:
+    def wakes_us(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether this step, which came while asleep, ends the sleep."""
         slept, known = self.slept, self._optimizers.by_id.get(id(optimizer))
         if known is not None and known is slept.main:
@@ -120,10 +116,11 @@ class Steps:
             self._step = max(self._step, known.steps)
         if slept.main is slept or (known is None and self.pace.newcomer_wakes_us()):
             return True
-        self._main_rests = self.pace.another_slept_through(optimizer)
-        if known is None and not self._main_rests:  # else it is met now, and counted there
+        slept.other_stepped(id(optimizer))
+        rests = self.pace.main_rests
+        if known is None and not rests:  # else it is met now, and counted there
             self._step = self.step + 1
-        return self._main_rests
+        return rests
 
     def begins(self, optimizer: torch.optim.Optimizer) -> None:
         """Pre-hook of a step while awake."""
@@ -139,7 +136,7 @@ class Steps:
         now.window = whole.of(known.identities)
         known.counts_last = None if now.window is whole else now.window.backwards
         if now.window.training is None:
-            now.window.training = self._session.training_mode()
+            now.window.training = self.training_mode_of(known)
         now.reuse = known.reuse.at_step()
         now.learning_rate = discover.learning_rate(optimizer)
         now.indices, now.norms = gradient_norms(known.parameters)
@@ -158,6 +155,7 @@ class Steps:
             known.last_end = end
             return
         known.steps += 1
+        self._newest = known
         self._step = max(self._step, known.steps)
         self._session.guard.step = self._step
         self.validation.stepped()
@@ -214,9 +212,9 @@ class Steps:
         elif plan.loss_only != loss_only or window is None:
             self._wake(plan.loss_only)
 
-    def _awakes(self, optimizer: torch.optim.Optimizer) -> None:
+    def awakes(self, optimizer: torch.optim.Optimizer) -> None:
         """Post-hook of the last step of those to be slept through, or of an optimizer that came meanwhile."""
-        rests, self._main_rests = self._main_rests, False
+        rests = self.pace.main_rests
         self._end_sleep()
         is_new = id(optimizer) not in self._optimizers.by_id
         known = self.know(optimizer)

@@ -1,10 +1,12 @@
-"""Which loader training reads, and how often it has begun anew."""
+"""Which loader training reads, how often it has begun anew, and which criteria its batches meet."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from .loader_identity import LoaderIdentity, loader_identity
+from .losses import Loss
 
 MOST_LOADERS = 256
 
@@ -15,6 +17,10 @@ class TrainingData:
     def __init__(self) -> None:
         self.loader: int | None = None
         "That of the newest batch that trained."
+        self.criteria: frozenset[str] = frozenset()
+        "Of the losses of the newest batch that trained and had some."
+        self.goes_back_alone = True
+        "Whether what went backward last was what a criterion of torch returned, if scaled: its value in a validation is the loss then."
         self.passes = 0
         "Begun after the one in which it was first seen."
         self._identities: dict[int | None, LoaderIdentity] = {}
@@ -31,6 +37,12 @@ class TrainingData:
             self._identities.clear()
         self._identities[loader] = identity
 
-    def trained(self, loader: int | None) -> None:
+    def trained(self, loader: int | None, criteria: Collection[str]) -> None:
         if loader is not None:
             self.loader = loader
+        if criteria:
+            self.criteria = frozenset(criteria)
+
+    def went_backward(self, loss: Loss | None) -> None:
+        """`loss` is None where no scalar went backward: that says nothing of criteria."""
+        self.goes_back_alone = loss is None or loss.criterion is not None

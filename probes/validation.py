@@ -14,7 +14,8 @@ from .counters import epoch_of_loop
 from .evaluations import EvaluationPass
 from .expected import ExpectedPass
 from .kept_results import kept_results
-from .result_names import ResultNames
+from .result_names import PART, SHARE, ResultNames
+from .run_info import world_size
 from .where import Line
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Validation:
     def ended(self, results: Sequence[EvaluationPass]) -> None:
         """Of passes between two training steps. The value of each comes now, or some steps later from a GPU."""
         session = self._session
-        self._names.tell_apart(results, self._is_of_training_data, lambda: kept_results(session.lines.frames()))
+        data, kept = session.loop.training_data, lambda: kept_results(session.lines.frames())
+        ending = SHARE if world_size() > 1 else "" if data.goes_back_alone else PART
+        self._names.tell_apart(results, self._is_of_training_data, kept, data.criteria, ending)
         session.drivers.search_anew()
 
     def _is_of_training_data(self, finished: EvaluationPass) -> bool:
@@ -64,9 +67,14 @@ class Validation:
             self.standing = dict.fromkeys(self.standing)
         return name.metric
 
-    def reported(self, metric: str, value: float, step: int, epoch: int | None, where: Line | None) -> None:
-        """The result of a pass that no criterion showed, by the name under which the loop logs or keeps it."""
-        passes = self._session.loop.named(metric, value, step)
+    def reported(
+        self, metric: str, value: float, step: int, epoch: int | None, where: Line | None, parted: EvaluationPass | None = None
+    ) -> None:
+        """The result of a pass that no criterion showed, or parts of it alone (`parted`), by the name under which the loop logs or keeps
+        it."""
+        if parted is not None:
+            self._names.own_loss_stands(parted)
+        passes = self._session.loop.named(metric, value, step) if parted is None else [parted]
         seen = passes[0] if passes else None
         step = step if seen is None else seen.step
         (self._expected.missed if seen is None else self._expected.came)(step)
@@ -79,12 +87,15 @@ class Validation:
         self, metric: str, value: float, seen: EvaluationPass | None, step: int, epoch: int | None, where: Line | None
     ) -> None:
         """`seen`: what was seen of the pass."""
+        if not math.isfinite(value):
+            self._session.steps.pace.want_next()  # is it the weights, so that training shows it as well?
         self._session.signals.seen("validation loss")
         self._session.emit(
             "evaluation",
             at_step=step,
             metric=metric,
             value=value,
+            model=self._session.models.number_at(step),
             batches=seen and seen.batches,
             samples=seen and seen.items,
             training=seen and seen.any_training,

@@ -98,7 +98,6 @@ class WatchedLoader:
 
     def settle(self, role: str, training: TrainingRows) -> None:
         """The batches kept so far were of `role`."""
-        new = 0
         if role == TRAINING:
             if not training.full:
                 self._rows_trained += self._rows_waiting
@@ -114,3 +113,9 @@ class WatchedLoader:
         """What the batches kept so far were for will not show."""
         self._waiting.clear()
         self._rows_waiting = 0
+
+    def forget_training(self) -> None:
+        """Another model has not been trained on it."""
+        self.roles.discard(TRAINING)
+        self._rows_trained = 0
+        self.drop()

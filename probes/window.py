@@ -112,6 +112,7 @@ class Window:
         self.losses += inner.losses if again == 1 else inner.losses[:1]
         self.samples = plus(self.samples, inner.samples / again)
         self.backwards += 1 if again > 1 else inner.backwards
+        self.clips += inner.clips
         self.backward_s += inner.backward_s
         self.data_s = plus(self.data_s, inner.data_s)
         self.forward_s = plus(self.forward_s, inner.forward_s)

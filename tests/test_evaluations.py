@@ -173,3 +173,33 @@ def test_checkpoints_carry_what_stood_when_they_were_saved() -> None:
 
     assert (first.metric, first.value, first.evaluation_step, first.has_optimizer) == ("l2", math.inf, 8, False)
     assert (second.metric, second.evaluation_step, second.has_optimizer) == (None, None, None) and math.isnan(second.value)
+
+
+def test_the_best_is_that_of_the_newest_model() -> None:
+    first = [evaluation(10, 0.5), checkpoint(10, "/a.pt"), evaluation(20, 0.6)]
+    evaluations = fed(*first, evaluation(30, 3.0, model=1), evaluation(40, 2.0, model=1), checkpoint(40, "/b.pt"))
+
+    assert best_of(evaluations) == (40, 2.0, "/b.pt")
+    assert [e.is_best for e in evaluations.evaluations()] == [True, False, True, True]
+
+
+def test_the_best_of_a_search_is_that_of_the_file_that_was_saved_in_the_end() -> None:
+    search = [evaluation(10, 0.5), evaluation(20, 0.4, model=1), evaluation(30, 2.0, model=2)]
+    evaluations = fed(*search, checkpoint(30, "/best.pt", holds_step=20))
+    best = evaluations.best()
+
+    assert best is not None and (best.step, best.value, best.path) == (20, 0.4, "/best.pt")
+    assert (best.model, best.models) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [checkpoint(20, "/teacher.pt"), checkpoint(30, "/worse.pt", holds_step=10), checkpoint(30, "/last.pt", holds_step=29)],
+    ids=["before the newest began", "no better", "of no result"],
+)
+def test_a_file_of_another_model_does_not_hold_the_best_of_the_newest(saved: dict[str, Any]) -> None:
+    results = [evaluation(10, 3.0), evaluation(20, 0.4, model=1)]
+    told = sorted([*results, evaluation(30, 2.0, model=2), saved], key=lambda event: event["step"])
+    best = fed(*told).best()
+
+    assert best is not None and (best.step, best.path, best.model) == (30, None, 2)

@@ -136,3 +136,12 @@ def test_a_loss_that_does_not_move_and_one_that_rises() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 1000)
     assert "has not moved by more than its noise." in said(chunk(step_rows(2 + noise)))["curves"]
     assert "ends above where it began." in said(chunk(step_rows(2 + noise + np.linspace(0, 1, 1000))))["curves"]
+
+
+def test_the_best_of_a_search_is_said_with_the_model_that_it_is_of() -> None:
+    passes = [{**e, "model": number} for number, e in enumerate(evaluations([0.5, 0.4, 2.0], [0.6, 0.5, 2.1]))]
+    best = passes[1]["step"]
+    last = event("checkpoint", passes[2]["step"], path="/out/best.pt", holds_step=best)
+    note = said(chunk(step_rows(np.linspace(2, 1, passes[2]["step"])), [*passes, last], machine_events=[ended()]))
+    assert f"of 3 models, of the one that is number 2: 0.4 at step {best}, saved in /out/best.pt." in note["best_checkpoint"]
+    assert "validation that of the newest" in note["curves"]

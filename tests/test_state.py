@@ -53,6 +53,17 @@ def test_how_it_ended_is_what_the_sidecar_says(fields: dict[str, Any], expected:
     assert state_of([ATTACHED, ("exiting", 11.0, {})], [("ended", 12.0, fields)]) == expected
 
 
+def test_a_record_without_an_end_says_so() -> None:
+    finished = ("ended", 30.0, {"how": "finished", "exit_code": 0})
+
+    assert state_of([ATTACHED], [finished], newest_step=10.0) == ("finished", "record ends 20 s early: full disk or os._exit()")
+    for last in ("exiting", "detached"):
+        assert state_of([ATTACHED, (last, 11.0, {})], [finished], newest_step=10.0) == ("finished", "")
+    assert state_of([ATTACHED], [finished], newest_step=29.0) == ("finished", "")
+    killed = ("ended", 30.0, {"how": "killed", "signal": "SIGKILL"})
+    assert state_of([ATTACHED], [killed], newest_step=10.0) == ("killed", "SIGKILL")
+
+
 def test_an_exception_is_named_with_and_without_a_sidecar() -> None:
     raised = ("exception", 11.0, {"type": "ValueError", "message": "bad batch\nmore"})
 

@@ -6,6 +6,7 @@ from forgemon.detectors.accumulation import Accumulation
 from forgemon.detectors.candidate import Detector
 from forgemon.detectors.checkpoint_facts import CheckpointFacts
 from forgemon.detectors.clip_place import ClipPlace
+from forgemon.detectors.each_training import each_training
 from forgemon.detectors.ended import Ended
 from forgemon.detectors.exploding_gradients import ExplodingGradients
 from forgemon.detectors.gradient_nonfinite import GradientNonfinite
@@ -40,11 +41,11 @@ DETECTORS: tuple[type[Detector], ...] = (
     MachineFacts,
     LossNonfinite,
     GradientNonfinite,
-    LossTrend,
-    ExplodingGradients,
-    GradientSpike,
+    each_training(LossTrend),
+    each_training(ExplodingGradients),
+    each_training(GradientSpike),
     WeightsGrowing,
-    LossStuck,
+    each_training(LossStuck),
     TrainValDivergence,
     ValAtChance,
     MemoryGrowing,

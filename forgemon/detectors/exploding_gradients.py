@@ -71,12 +71,11 @@ class Growth:
 
 
 class ExplodingGradients:
-    """Statistical. Off with several optimizers (GAN) and losses below zero (RL, densities)."""
+    """Statistical, of one optimizer. Off for losses below zero (RL, densities)."""
 
     symptoms: ClassVar[tuple[str, ...]] = ("exploding-gradients",)
 
     def __init__(self) -> None:
-        self._optimizers: set[int] = set()
         self._pending: Rows | None = None
         self._levels: list[float] = []
         self._sorted: list[float] = []
@@ -99,8 +98,6 @@ class ExplodingGradients:
         self._facts.feed(chunk)
         for updates in chunk.updates:
             self._ratios.feed(updates)
-        if len(self._optimizers) < 2:
-            self._optimizers.update(np.unique(chunk.steps["optimizer"]).tolist())
         rows = measured(chunk.steps)
         if not len(rows):
             return
@@ -151,7 +148,7 @@ class ExplodingGradients:
 
     def candidates(self) -> list[Candidate]:
         found = self._found
-        if len(self._optimizers) > 1 or self._negative:
+        if self._negative:
             return []
         if found is None:
             thrown = self._first_steps.thrown_away(self._ratios)

@@ -99,12 +99,11 @@ class Seen:
 
 
 class GradientSpike:
-    """Statistical, on log norms before clipping. Off with several optimizers (GAN); steps that a GradScaler skipped have no row."""
+    """Statistical, on log norms before clipping, of one optimizer; steps that a GradScaler skipped have no row."""
 
     symptoms: ClassVar[tuple[str, ...]] = ("gradient-spike",)
 
     def __init__(self) -> None:
-        self._optimizers: set[int] = set()
         self._kept: Rows | None = None
         "The newest WINDOW judged rows and those that wait for the rows after them."
         self._judged = 0
@@ -115,8 +114,6 @@ class GradientSpike:
         self._ratios = UpdateHistory()
 
     def feed(self, chunk: Chunk) -> None:
-        if len(self._optimizers) < 2:
-            self._optimizers.update(np.unique(chunk.steps["optimizer"]).tolist())
         for updates in chunk.updates:
             self._ratios.feed(updates)
         rows = measured(chunk.steps)
@@ -136,7 +133,7 @@ class GradientSpike:
         self._seen = self._seen.with_one(spike)
 
     def candidates(self) -> list[Candidate]:
-        if len(self._optimizers) > 1 or self._kept is None:
+        if self._kept is None:
             return []
         seen = self._seen
         for spike in spikes(self._kept, self._judged, -(-(len(self._kept) - self._judged) // BLOCK), self._dropped):

@@ -61,12 +61,11 @@ REFUTES = {
 
 
 class LossStuck:
-    """Off with several optimizers (GAN) and for losses below zero (RL)."""
+    """Of one optimizer. Off for losses below zero (RL)."""
 
     symptoms: ClassVar[tuple[str, ...]] = ("loss-stuck", "vanishing-gradients")
 
     def __init__(self) -> None:
-        self._optimizers: set[int] = set()
         self._levels = LossLevels()
         self._dead = DeadGradients()
         self._depth = GradientDepth()
@@ -81,14 +80,12 @@ class LossStuck:
         for updates in chunk.updates:
             self._updates.feed(updates)
         self._facts.feed(chunk)
-        if len(self._optimizers) < 2:
-            self._optimizers.update(np.unique(chunk.steps["optimizer"]).tolist())
         self._levels.feed(chunk.steps)
         self._attached = self._attached or any(e["kind"] == "attached" and e.get("mode") == "attach" for e in chunk.events)
 
     def candidates(self) -> list[Candidate]:
         newest = self._levels.newest
-        if len(self._optimizers) > 1 or self._levels.any_negative or self._levels.first_step < 0:
+        if self._levels.any_negative or self._levels.first_step < 0:
             return []
         died = self._died()
         if died is not None:

@@ -47,12 +47,11 @@ REFUTE_WATCH = (
 
 
 class LossTrend:
-    """Statistical. Off with several optimizers (GAN) and for losses below zero (RL, densities)."""
+    """Statistical, of one optimizer. Off for losses below zero (RL, densities)."""
 
     symptoms: ClassVar[tuple[str, ...]] = ("loss-oscillates", "loss-climbs")
 
     def __init__(self) -> None:
-        self._optimizers: set[int] = set()
         self._blocks = Blocks()
         self._first: First | None = None
         self._departures = Departures()
@@ -67,8 +66,6 @@ class LossTrend:
         for gradients in chunk.gradients:
             self._dead.feed(gradients)
         rows = chunk.steps
-        if len(self._optimizers) < 2:
-            self._optimizers.update(np.unique(rows["optimizer"]).tolist())
         finite = np.flatnonzero(np.isfinite(rows["loss"]))
         if not len(finite):
             return
@@ -82,7 +79,7 @@ class LossTrend:
 
     def candidates(self) -> list[Candidate]:
         seen = self._departures
-        if len(self._optimizers) > 1 or seen.any_negative or seen.initial is None:
+        if seen.any_negative or seen.initial is None:
             return []
         found, now = seen.confirmed, seen.now
         if now is not None and (found is None or found.line == WEAK_LINE) and self._is_dead(now, seen.initial.loss):

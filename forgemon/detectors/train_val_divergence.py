@@ -72,20 +72,29 @@ class TrainValDivergence:
     symptoms: ClassVar[tuple[str, ...]] = ("train-val-divergence",)
 
     def __init__(self) -> None:
-        self._curves: dict[str, _Curve] = {}
+        self._curves: dict[tuple[int, str], _Curve] = {}
+        "By the number of the model and the metric."
         self._newest: _Curve | None = None
 
     def feed(self, chunk: Chunk) -> None:
         for event in chunk.events:
             if event["kind"] == "evaluation" and not text(event, "metric").endswith("(training data)"):
-                name = text(event, "metric")
-                if name in self._curves or len(self._curves) < MOST_METRICS:
-                    self._newest = self._curves.setdefault(name, _Curve())
+                self._newest = self._curve_of(whole(event, "model") or 0, text(event, "metric"))
+                if self._newest is not None:
                     self._newest.feed(event)
             elif event["kind"] == "checkpoint":
                 self._note_checkpoint(event)
             elif event["kind"] == "checkpoint_deleted":
                 self._note_lost(text(event, "path"))
+
+    def _curve_of(self, model: int, metric: str) -> _Curve | None:
+        """Those of a model that is trained no more make way for those of the newest."""
+        if (model, metric) not in self._curves and len(self._curves) >= MOST_METRICS:
+            oldest = min(self._curves)
+            if oldest[0] >= model:
+                return None
+            del self._curves[oldest]
+        return self._curves.setdefault((model, metric), _Curve())
 
     def _note_checkpoint(self, event: Event) -> None:
         path = text(event, "path")
@@ -102,8 +111,10 @@ class TrainValDivergence:
                 curve.is_lost = True
 
     def candidates(self) -> list[Candidate]:
-        found = (_judge(name, curve) for name, curve in self._curves.items())
-        return [candidate for candidate in found if candidate is not None][:1]
+        """The first that is an alarm, else the first."""
+        judged = (_judge(metric, curve) for (_, metric), curve in self._curves.items())
+        found = [candidate for candidate in judged if candidate is not None]
+        return sorted(found, key=lambda candidate: candidate.level != "alarm")[:1]
 
 
 def _holds(event: Event, step: int, newest: bool) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,19 +9,12 @@ import pytest
 from forgemon.demos import demos, symptom_shown
 from forgemon.detectors import DETECTED
 from forgemon.symptoms import SYMPTOMS
-from tests.accuracy.running import Server
 from tests.demo_loops.expected import NOT_ON_EVERY_MACHINE, shortened
 from tests.demo_loops.fixes import FOLLOWED, words_followed
 from tests.demo_loops.followed_calls import CALLS, MACHINE
 from tests.demo_loops.followed_curves import CURVES
 from tests.demo_loops.mending import Followed, assert_nothing_is_found, edited
-from tests.demo_loops.watched_demo import serving, watched
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
+from tests.demo_loops.watched_demo import watched
 
 
 def test_every_fix_is_followed() -> None:
@@ -35,7 +27,7 @@ def test_every_fix_is_followed() -> None:
 
 
 @pytest.mark.parametrize("followed", [*CURVES, *CALLS], ids=lambda followed: followed.name)
-def test_a_demo_mended_as_its_fix_says_has_no_finding(server: Server, followed: Followed, tmp_path: Path) -> None:
+def test_a_demo_mended_as_its_fix_says_has_no_finding(followed: Followed, tmp_path: Path) -> None:
     symptom = symptom_shown(followed.demo.replace("_", "-"))
     if symptom not in DETECTED:
         pytest.skip(f"there is no detector for {symptom} yet")
@@ -43,7 +35,7 @@ def test_a_demo_mended_as_its_fix_says_has_no_finding(server: Server, followed: 
     if followed.again:
         first = tmp_path / "first"
         first.mkdir()
-        found = watched(server, followed.write(source, first), first, shortened(followed.demo)).of(symptom)
+        found = watched(followed.write(source, first), first, shortened(followed.demo)).of(symptom)
         assert found is not None and found.fix == followed.fix
         source = edited(source, followed.again)
-    assert_nothing_is_found(watched(server, followed.write(source, tmp_path), tmp_path, shortened(followed.demo)))
+    assert_nothing_is_found(watched(followed.write(source, tmp_path), tmp_path, shortened(followed.demo)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from tests.demo_loops.expected import shortened
 from tests.demo_loops.fixes import words_followed
 from tests.demo_loops.followed_calls import CPU_FALLBACK, SHM_TOO_SMALL
 from tests.demo_loops.mending import assert_nothing_is_found
-from tests.demo_loops.watched_demo import Watched, serving, watched
+from tests.demo_loops.watched_demo import Watched, watched
 
 SIMULATED_DEVICE = Path(__file__).parents[1] / "probes" / "simulated_device.py"
 ON_IT = """
@@ -33,6 +34,7 @@ DEVICES = ["simulated", pytest.param("real", marks=needs_a_gpu)]
 
 SMALL, LARGER = "64m", "256m"
 """The first is what a container has that was started without --shm-size."""
+DEADLINE_S = 100.0
 MOUNT = 'mount -t tmpfs -o size="$0" tmpfs /dev/shm && exec "$@"'
 ALONE = (("unshare", "--mount"), ("unshare", "--mount", "--map-root-user"))
 """Each gives what it starts mounts of its own; the second to anybody, where the kernel lets them."""
@@ -43,8 +45,7 @@ def on_gpu(device: str, script: Path, folder: Path) -> Watched:
         start = folder / "simulated.py"
         start.write_text(SIMULATED_DEVICE.read_text() + ON_IT.format(script=str(script)))
         script = start
-    with serving() as server:
-        return watched(server, script, folder, shortened(CPU_FALLBACK.demo))
+    return watched(script, folder, shortened(CPU_FALLBACK.demo))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -72,19 +73,26 @@ def alone() -> Sequence[str]:
 
 
 def with_shm(alone: Sequence[str], size: str, script: Path, folder: Path) -> Watched:
-    """Run `script` from its first step to its end where /dev/shm holds `size`."""
+    """Run `script` from its first step to its end where /dev/shm holds `size`. Where a worker finds no room for a batch only as it hands
+    it over, torch drops the batch, and the loop waits for it until somebody kills it."""
     forgemon = [sys.executable, "-m", "forgemon", "run", "--headless", "--budget", "0", "--run-dir", str(folder / "runs")]
-    done = subprocess.run(
+    with subprocess.Popen(
         [*alone, "sh", "-c", MOUNT, size, *forgemon, "--", sys.executable, str(script), *shortened(SHM_TOO_SMALL.demo)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=200,
         env={**os.environ, "TMPDIR": str(folder)},
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
     (run,) = (path for path in (folder / "runs").iterdir() if path.is_dir())
     check = RunCheck(run)
     check.read()
-    return Watched(done.stdout + done.stderr, done.returncode, check.checked())
+    return Watched(output, process.returncode, check.checked())
 
 
 def test_workers_with_a_small_shm(alone: Sequence[str], tmp_path: Path) -> None:

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from forgemon.demos import symptom_shown
 from forgemon.detectors import DETECTED
-from tests.accuracy.running import Server
 from tests.demo_loops.demo_run import DEMO_LOOPS
 from tests.demo_loops.expected import FAULTY, HEALTHY, NOT_ON_EVERY_MACHINE
 from tests.demo_loops.fixes import words_followed
-from tests.demo_loops.watched_demo import Watched, serving, watched
+from tests.demo_loops.watched_demo import Watched, watched
 
 ONE_EPOCH = ("--epochs", "1")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
-
-
-def trained(server: Server, name: str, folder: Path, arguments: tuple[str, ...]) -> Watched:
-    run = watched(server, DEMO_LOOPS / f"{name}.py", folder, arguments)
+def trained(name: str, folder: Path, arguments: tuple[str, ...]) -> Watched:
+    run = watched(DEMO_LOOPS / f"{name}.py", folder, arguments)
     assert run.status == 0, run.output[-2000:]
     assert run.output.splitlines()[-1].startswith("done: ")
     assert re.search(r"^epoch +1  train loss \S+  val loss \S+", run.output, re.MULTILINE)
@@ -37,10 +29,10 @@ def trained(server: Server, name: str, folder: Path, arguments: tuple[str, ...])
 
 
 @pytest.mark.parametrize("name", FAULTY)
-def test_a_faulty_one_is_named_with_its_line(server: Server, name: str, tmp_path: Path) -> None:
+def test_a_faulty_one_is_named_with_its_line(name: str, tmp_path: Path) -> None:
     expected, symptom = FAULTY[name], symptom_shown(name.replace("_", "-"))
     shows = symptom in DETECTED and name not in NOT_ON_EVERY_MACHINE
-    run = trained(server, name, tmp_path, expected.arguments if shows else ONE_EPOCH)
+    run = trained(name, tmp_path, expected.arguments if shows else ONE_EPOCH)
     assert run.symptoms("alarm") <= {symptom}, run.findings
     if name in NOT_ON_EVERY_MACHINE:
         return
@@ -55,7 +47,7 @@ def test_a_faulty_one_is_named_with_its_line(server: Server, name: str, tmp_path
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_nothing_is_said_of_a_healthy_one(server: Server, name: str, tmp_path: Path) -> None:
-    run = trained(server, name, tmp_path, HEALTHY[name].arguments)
+def test_nothing_is_said_of_a_healthy_one(name: str, tmp_path: Path) -> None:
+    run = trained(name, tmp_path, HEALTHY[name].arguments)
     assert run.symptoms("alarm", "watch") == set(), run.findings
     assert "no" not in {check.answer for check in run.checked.report.checklist}

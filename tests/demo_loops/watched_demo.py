@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from forgemon.check import RunCheck
 from forgemon.findings import Finding
 from forgemon.report import Checked
-from tests.accuracy.running import Server
+from tests.accuracy.running import train
+from tests.forked.scripts import shared_server
 
 EVERY_STEP = 0.0
 """How many steps are looked at must not depend on what else this machine does."""
@@ -40,21 +40,11 @@ class Watched:
         return {finding.symptom for finding in self.findings if finding.level in levels}
 
 
-@contextmanager
-def serving() -> Iterator[Server]:
-    """A process that has loaded torch once, for many runs."""
-    server = Server()
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-def watched(server: Server, script: Path, folder: Path, arguments: Sequence[str]) -> Watched:
+def watched(script: Path, folder: Path, arguments: Sequence[str]) -> Watched:
     """Run `script` in a process of its own; what it writes, its checkpoints too, goes into `folder`."""
     start = folder / "start.py"
     start.write_text(START.format(folder=str(folder), argv=[str(script), *arguments], script=str(script)))
-    status = server.run(start, EVERY_STEP)
+    status = train(shared_server(), start, EVERY_STEP)
     check = RunCheck(folder / "run")
     check.read()
     return Watched((folder / "output.log").read_text(), status, check.checked())

@@ -10,6 +10,7 @@ import pytest
 
 from forgemon.chunk import Updates
 from forgemon.detectors.candidate import Candidate
+from forgemon.detectors.each_training import each_training
 from forgemon.detectors.exploding_gradients import ExplodingGradients
 from tests.detectors.runs import candidates_of_any_split, chunk, event, step_rows, update_rows
 
@@ -34,7 +35,7 @@ def half_up(count: int = 400) -> Floats:
 def judged(
     loss: Floats, norm: Floats, *, updates: tuple[Updates, ...] = (), events: Any = (), **columns: Any
 ) -> list[Candidate]:
-    detector = ExplodingGradients()
+    detector = each_training(ExplodingGradients)()
     detector.feed(chunk(step_rows(loss, gradient_norm=norm, **columns), events, updates=updates))
     return detector.candidates()
 

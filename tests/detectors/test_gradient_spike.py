@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from forgemon.detectors.candidate import Candidate
+from forgemon.detectors.each_training import each_training
 from forgemon.detectors.gradient_spike import GradientSpike
 from tests.detectors.runs import candidates_of_any_split, chunk, step_rows, update_rows
 
@@ -24,7 +25,7 @@ def quiet(count: int = 400, seed: int = 0, spread: float = 0.3) -> tuple[Floats,
 
 
 def judged(loss: Floats, norm: Floats, **columns: Any) -> list[Candidate]:
-    detector = GradientSpike()
+    detector = each_training(GradientSpike)()
     detector.feed(chunk(step_rows(loss, gradient_norm=norm, **columns)))
     return detector.candidates()
 
@@ -109,7 +110,7 @@ def test_steps_that_were_too_large_already_are_the_cause() -> None:
     loss, norm = quiet()
     norm[300] = 500.0
     large = update_rows([100, 290], [[1.0]] * 2, [[0.01], [0.4]], ["a.weight"])
-    detector = GradientSpike()
+    detector = each_training(GradientSpike)()
     detector.feed(chunk(step_rows(loss, gradient_norm=norm), updates=[large]))
     (found,) = detector.candidates()
     assert found.cause == "learning-rate-too-high"

@@ -11,6 +11,7 @@ import pytest
 
 from forgemon.chunk import Chunk
 from forgemon.detectors.candidate import Candidate
+from forgemon.detectors.each_training import each_training
 from forgemon.detectors.loss_stuck import LossStuck
 from forgemon.diagnosis import Diagnosis
 from tests.detectors.runs import Values, candidates_of_any_split, chunk, event, gradient_rows, step_rows, update_rows
@@ -47,7 +48,7 @@ def run(
 
 
 def judged(whole: Chunk) -> Candidate | None:
-    detector = LossStuck()
+    detector = each_training(LossStuck)()
     detector.feed(whole)
     found = detector.candidates()
     return found[0] if found else None

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from forgemon.detectors.candidate import Candidate
+from forgemon.detectors.each_training import each_training
 from forgemon.detectors.loss_trend import LossTrend
 from tests.detectors.runs import Values, candidates_of_any_split, chunk, gradient_rows, step_rows
 
@@ -22,7 +23,7 @@ def learned(rows: int = 400, end: float = 0.1, seed: int = 0) -> Curve:
 
 
 def judged(loss: Values, norm: Values | float, gradients: Any = (), **columns: Any) -> Candidate | None:
-    detector = LossTrend()
+    detector = each_training(LossTrend)()
     detector.feed(chunk(step_rows(loss, gradient_norm=norm, **columns), gradients=gradients))
     found = detector.candidates()
     return found[0] if found else None

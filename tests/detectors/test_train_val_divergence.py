@@ -153,3 +153,19 @@ def test_a_rise_that_is_nothing_beside_where_the_loss_began(scale: float, level:
     train = [0.8, 0.2, *(scale * TRAIN[5:])]
     found = judged(values, train)
     assert (found.level if found else None) == level
+
+
+def test_models_that_are_trained_one_after_the_other_are_judged_apart() -> None:
+    falling, better = np.linspace(2, 0.5, 12), np.linspace(2, 0.2, 12)
+    detector = TrainValDivergence()
+    for model, values in enumerate(
+        [better, falling, falling, falling]
+    ):  # of every later one, each pass lies above the first one's best
+        events = evaluations(values, values, model=model)
+        detector.feed(chunk(events=[{**e, "step": e["step"] + 1200 * model} for e in events]))
+    assert detector.candidates() == []
+
+    for model in range(4, 80):  # the newest is judged however many there were
+        detector.feed(chunk(events=evaluations(VALIDATION[:4], TRAIN[:4], model=model)))
+    detector.feed(chunk(events=evaluations(VALIDATION, TRAIN, model=80)))
+    assert [found.level for found in detector.candidates()] == ["alarm"]

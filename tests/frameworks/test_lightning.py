@@ -113,3 +113,10 @@ def test_with_the_default_budget(runs: Runs) -> None:
     (gradients,) = runs.default.gradients
     assert gradients.rows["norm"] == pytest.approx(np.array(runs.own["norms"])[gradients.rows["step"] - 1], rel=1e-5)
     assert [e["step"] for e in events(runs.default, "checkpoint")] == [e["step"] for e in runs.events("checkpoint")]
+
+
+def test_results_that_the_module_logs_have_its_names(runs: Runs) -> None:
+    (said,) = [e for e in runs.events("metric") if e["source"] == "lightning"]
+    assert (said["name"], said["better"]) == ("val_loss", "lower")
+    logged = runs.chunk.metrics["val_loss"]
+    assert logged["step"].tolist() == [4, 8, 12] and logged["value"] == pytest.approx(runs.own["val"], rel=1e-6)

@@ -110,3 +110,55 @@ def test_with_the_default_budget(runs: Runs) -> None:
     seen = np.isfinite(losses)
     assert seen.any() and losses[seen] == pytest.approx(np.array(runs.own["loss"])[steps[seen] - 1], abs=1e-4)
     assert len(events(runs.default, "checkpoint")) == len(runs.events("checkpoint"))
+
+
+SIZES = "n_embd=16, n_layer=2, n_head=2, n_positions=16,"
+LABELS = """torch.manual_seed(0)
+ids_and_labels = torch.randint(0, 50, (48, 12))
+ids_and_labels = ids_and_labels, ids_and_labels.where(torch.arange(12) < 6 + torch.arange(48)[:, None] % 7, -100)"""
+ACCUMULATES = (
+    SOURCE.replace("BertForSequenceClassification(BertConfig(", "GPT2LMHeadModel(GPT2Config(")
+    .replace("import BertConfig, BertForSequenceClassification", "import GPT2Config, GPT2LMHeadModel")
+    .replace(
+        "hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=16,", SIZES
+    )
+    .replace("num_labels=3,", "")
+    .replace("labels = torch.randint(0, 50, (48, 12)), torch.randint(0, 3, (48,))", "labels = ids_and_labels")
+    .replace("torch.manual_seed(0)", LABELS)
+    .replace("per_device_train_batch_size=8", "per_device_train_batch_size=4, gradient_accumulation_steps=3")
+)
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return run_all(ACCUMULATES, tmp_path_factory.mktemp("language"))
+
+
+def test_the_loss_of_a_language_model_that_accumulates_is_what_the_trainer_logs(language: Runs) -> None:
+    assert set(column(language.chunk, "micro_batches")) == {2.0, 3.0}
+    assert column(language.chunk, "loss") == pytest.approx(language.own["loss"], abs=1e-4)
+    assert column(language.default, "loss") == pytest.approx(
+        np.array(language.own["loss"])[column(language.default, "step") - 1], abs=1e-4
+    )
+
+
+SMOOTH = SOURCE.replace("seed=0, disable", "label_smoothing_factor=0.1, seed=0, disable").replace(
+    "callbacks=[Notes()]", "callbacks=[Notes()], compute_metrics=lambda found: {'accuracy': 0.25}"
+)
+
+
+@pytest.fixture(scope="module")
+def smooth(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return run_all(SMOOTH, tmp_path_factory.mktemp("smooth"))
+
+
+def test_a_loss_that_no_criterion_shows_is_known_by_what_the_trainer_logs(smooth: Runs) -> None:
+    evaluations = smooth.events("evaluation")
+    assert [(e["step"], e["metric"], e["batches"], e["training"]) for e in evaluations] == [
+        (step, "eval_loss", 2, False) for step in (4, 8, 12)
+    ]
+    assert [e["value"] for e in evaluations] == pytest.approx(smooth.own["val"], rel=1e-6)
+    assert {e["metric"] for e in smooth.events("checkpoint")} == {"eval_loss"}
+    assert smooth.chunk.metrics["eval_accuracy"]["value"].tolist() == [0.25] * 3
+    said = {e["name"]: (e["source"], e["better"]) for e in smooth.events("metric")}
+    assert said == {"eval_loss": ("transformers", "lower"), "eval_accuracy": ("transformers", "higher")}

@@ -270,6 +270,16 @@ def test_where_higher_is_better_the_best_is_lost_as_well() -> None:
     assert judged([-0.5, -0.6, -0.7, -0.75, -0.78, -0.8, -0.79], {"/last.pt": [*range(10, 71, 10)]}, final=False) == HELD
 
 
+def test_another_model_is_judged_by_its_own_results() -> None:
+    kept = SavedFiles()
+    for model, values in enumerate(([0.8, 0.7, 0.6, 0.5, 0.4], [1.8, 1.7, 1.6, 1.5, 1.4])):
+        for index, value in enumerate(values):
+            step = 10 * (5 * model + index + 1)
+            kept.evaluated("loss", Result(step, value, 100, float(step), model))
+            kept.saved(SavedFile("/last.pt", step, float(step), step, True, None))
+    assert kept.judge(True) == HELD
+
+
 def test_nothing_is_said_of_what_cannot_be_compared() -> None:
     assert judged(FALLS_AND_RISES, {"/last.pt": [60]}, own_measure=True) is None
     assert judged([1.0, 1.004, 1.006], {"/last.pt": [30]}) == HELD  # as good

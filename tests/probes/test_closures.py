@@ -58,3 +58,15 @@ def test_a_closure_that_never_clears_is_missing_zero_grad(tmp_path: Path) -> Non
     facts = [event for event in events(chunk, "fact") if event["fact"] == "missing-zero-grad"]
     assert facts and facts[0]["step"] == 2
     assert "loss.backward()" in "".join(facts[0]["where"]["source"])
+
+
+def test_a_clip_inside_a_closure_is_seen(tmp_path: Path) -> None:
+    clipped = "evaluations.append(loss.item())", "evaluations.append(clip_grad_norm_(model.parameters(), 0.01).item())"
+    source = CLOSURE.replace("OPTIMIZER", "torch.optim.SGD(model.parameters(), lr=0.1)").replace(
+        "ZERO", "optimizer.zero_grad()"
+    )
+    run_script("from torch.nn.utils import clip_grad_norm_\n" + source.replace(*clipped), tmp_path)
+    chunk = read(tmp_path)
+    own = json.loads((tmp_path / "measured.json").read_text())["loss"]
+    assert column(chunk, "gradient_norm_before_clip") == pytest.approx(own, rel=1e-5)
+    assert events(chunk, "signals")[-1]["signals"]["gradient clipping"] == "seen"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.probes.common_script import COMMON, TRAIN
-from tests.probes.watched import ATTACH, attach_argument, column, read, run_script
+from tests.probes.watched import ATTACH, attach_argument, column, read, run_fresh
 
 PARTS = {
     "clip": "def part(model): return torch.nn.utils.clip_grad_norm_(list(model.parameters()), 1.0)",
@@ -32,8 +32,8 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
 
 def _same(source: str, folder: Path) -> None:
-    plain = run_script(source, folder, watched=False)
-    watched = run_script(source, folder)
+    plain = run_fresh(source, folder, watched=False)
+    watched = run_fresh(source, folder)
     assert (watched.stdout, watched.stderr) == (plain.stdout, plain.stderr)
     assert len(column(read(folder), "step")) >= 20
 
@@ -60,8 +60,8 @@ def test_an_export_is_as_unwatched(tmp_path: Path) -> None:
 
 def _same_attached(source: str, folder: Path) -> None:
     """`source` calls attach() when it has compiled what it compiles."""
-    plain = run_script(LOOP + ATTACH + source, folder, "{}", watched=False)
-    watched = run_script(LOOP + ATTACH + source, folder, attach_argument(folder), watched=False)
+    plain = run_fresh(LOOP + ATTACH + source, folder, "{}", watched=False)
+    watched = run_fresh(LOOP + ATTACH + source, folder, attach_argument(folder), watched=False)
     assert (watched.stdout, watched.stderr) == (plain.stdout, plain.stderr)
 
 

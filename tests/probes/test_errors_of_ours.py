@@ -37,7 +37,7 @@ def watched_loop(name):
         while session._moment._actions:
             pass
     if session.active:
-        session._exiting()
+        session._leaving.exiting()
     gone(session)
     return session, result
 
@@ -83,7 +83,8 @@ def test_at_every_place(tmp_path: Path, shard: int) -> None:
     found = run(EVERY_PLACE, tmp_path, shard=shard, shards=SHARDS)
     assert found["unheard"] == []  # the loop comes by all that a probe hears
     assert len(found["answers"]) >= 150 // SHARDS
-    assert sum(answer["times"] < 8 for answer in found["answers"].values()) < 24 // SHARDS + 4
+    often_enough = [answer for answer in found["answers"].values() if answer["times"] >= 8]
+    assert len(often_enough) > 0.75 * len(found["answers"])
     for place, answer in found["answers"].items():
         assert answer["same"] and answer["times"] and not answer["still_in"] and not answer["hooks"], (place, answer)
         if place in NOT_ABLE_TO_SAY:
@@ -114,7 +115,7 @@ class Lines:
     # Raises `kind` at some lines of ours, each when it is come by for the n-th time; without any, counts how often it is.
     def __init__(self, kind=None, targets={}):
         self.kind, self.left, self.seen, self.raised = kind, dict(targets), collections.Counter(), []
-        self.wanted, self.exits = {}, {}
+        self.wanted, self.idle = {}, {}
     def __call__(self, frame, event, argument):
         code = frame.f_code
         if code not in self.wanted:
@@ -128,19 +129,19 @@ class Lines:
             return False
         name = code.co_filename[len(FOLDER):]
         return not self.left or any((name, line) in self.left for _, _, line in code.co_lines())
-    def between(self, code):
-        # Where a `with` is left: its line shows again before its __exit__, where nothing of ours runs that could raise.
-        if code not in self.exits:
-            entries, self.exits[code] = set(), set()
+    def nothing_runs(self, code):
+        # Where a line shows at which nothing of ours runs that could raise: `try:`, and that of a `with` again, before its __exit__.
+        if code not in self.idle:
+            entries, self.idle[code] = set(), set()
             for one in dis.get_instructions(code):
                 begun = one.starts_line and getattr(one, "line_number", one.starts_line)  # a bool and a number from 3.13 on
-                if begun and linecache.getline(code.co_filename, begun).lstrip().startswith("with "):
-                    if begun in entries:
-                        self.exits[code].add(one.offset)
-                    entries.add(begun)
-        return self.exits[code]
+                text = linecache.getline(code.co_filename, begun).strip() if begun else ""
+                if text == "try:" or (text.startswith("with ") and begun in entries):
+                    self.idle[code].add(one.offset)
+                entries.add(begun)
+        return self.idle[code]
     def line(self, frame, event, argument):
-        if event == "line" and frame.f_lasti not in self.between(frame.f_code):
+        if event == "line" and frame.f_lasti not in self.nothing_runs(frame.f_code):
             place = (frame.f_code.co_filename[len(FOLDER):], frame.f_lineno)
             self.seen[place] += 1
             if self.left.get(place) == self.seen[place]:
@@ -177,12 +178,14 @@ gone(session)
 places = sorted(lines.seen.items())
 chance = random.Random(config["seed"])
 know = {("optimizers.py", line) for _, _, line in ours["optimizers"].Optimizers.know.__code__.co_lines()}
+another = {("threads.py", line) for _, _, line in ours["threads"].TrainingThread.is_another.__code__.co_lines()}
 
 def some_places():
     for _ in range(config["rounds"]):
         yield chance.sample(places, config["faults"])
-    for place in places if config["know"] else []:  # each line of it: two optimizers with one number would write into one table
-        if place[0] in know:
+    # Each line: of `know`, or two optimizers with one number write into one table; of `is_another`, which comes before every callback.
+    for place in places if config["know"] else []:
+        if place[0] in know | another:
             yield [place]
 
 rounds = []

@@ -42,3 +42,31 @@ def test_a_copy_that_no_pass_looked_at_is_of_nobody_knows_which_step(tmp_path: P
     copied = "copy.deepcopy(model.state_dict()); train()"
     (saved,), _ = checkpoint_facts(tmp_path, "train(); validate(); train(); state = " + copied + "; torch.save(state, 'x.pt')")
     assert (saved["step"], saved["holds_step"]) == (9, None)
+
+
+def test_what_was_trained_before_and_is_frozen_says_nothing_of_the_step(tmp_path: Path) -> None:
+    """An adapter that is trained beside frozen weights and merged into some of them."""
+    adapted = """
+train(); validate()
+for p in model.parameters(): p.requires_grad_(False)
+model.adapter = torch.nn.Linear(4, 4)
+added = torch.optim.SGD(model.adapter.parameters(), lr=0.1)
+for _ in range(3): model.adapter(torch.ones(2, 4)).sum().backward(); added.step()
+validate()
+state = copy.deepcopy(model.adapter.state_dict())
+model.adapter.load_state_dict(state)
+model.load_state_dict(model.state_dict())
+del model.adapter
+torch.save(model.state_dict(), "merged.pt")
+"""
+    (saved,), _ = checkpoint_facts(tmp_path, adapted)
+    assert saved["holds_step"] is None
+
+
+@pytest.mark.parametrize(("wrapped", "holds"), [("AveragedModel(model)", None), ("torch.nn.DataParallel(model)", 6)])
+def test_an_average_of_the_weights_is_of_no_step(tmp_path: Path, wrapped: str, holds: int | None) -> None:
+    average = "getattr(wrapped, 'update_parameters', lambda model: None)(model)\n"
+    body = f"from torch.optim.swa_utils import AveragedModel\nwrapped = {wrapped}\n"
+    body += f"train(); validate()\n{average}train(); validate()\n{average}"
+    (saved,), _ = checkpoint_facts(tmp_path, body + "torch.save(wrapped.state_dict(), 'x.pt')")
+    assert saved["holds_step"] == holds

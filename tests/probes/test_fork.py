@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.probes.common_script import COMMON
-from tests.probes.watched import column, read, run_script
+from tests.probes.watched import column, read, run_fresh
 
 FORKS = (
     COMMON
@@ -45,7 +45,7 @@ json.dump({"in children": calls[0], "after": guard.calls - before, "step": int(s
 
 @pytest.mark.parametrize("budget", [0.0, 0.01])
 def test_a_forked_child_is_not_looked_at(budget: float, tmp_path: Path) -> None:
-    run_script(FORKS, tmp_path, budget=budget)
+    run_fresh(FORKS, tmp_path, budget=budget)
     calls = json.loads((tmp_path / "calls.json").read_text())
     assert calls["in children"] == [0, 0]
     assert calls["step"] == 50

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.probes.watched import events, read, run_script
+from tests.probes.watched import events, read, run_fresh
 
 TRAINING = """
 import hashlib, io, json, os, random, sys, torch
@@ -93,8 +93,8 @@ def test_weights_optimizer_state_random_states_and_output_are_bit_identical(
     tmp_path: Path, model: str, optimizer: str, workers: int
 ) -> None:
     source = script(model, optimizer, workers)
-    plain = run_script(source, tmp_path, watched=False)
-    watched = run_script(source, tmp_path)
+    plain = run_fresh(source, tmp_path, watched=False)
+    watched = run_fresh(source, tmp_path)
     assert watched.stdout == plain.stdout
     assert watched.stderr == plain.stderr
     chunk = read(tmp_path)
@@ -121,7 +121,7 @@ print("no harm")
 
 
 def test_a_detach_that_falls_inside_a_step_waits_for_its_hooks(tmp_path: Path) -> None:
-    assert run_script(INSIDE_A_STEP, tmp_path).stdout.endswith("no harm\n")
+    assert run_fresh(INSIDE_A_STEP, tmp_path).stdout.endswith("no harm\n")
 
 
 FAILING_PROBE = """
@@ -137,8 +137,8 @@ sessions.loop.PLACE = broken
     "place", ["fetch_ended", "forward_began", "criterion", "backward_began", "backward_ended", "new_window"]
 )
 def test_an_error_of_ours_reaches_nobody_and_the_probe_leaves(tmp_path: Path, place: str) -> None:
-    plain = run_script(script("mlp", "adamw"), tmp_path, watched=False)
-    done = run_script(FAILING_PROBE.replace("PLACE", place), tmp_path)
+    plain = run_fresh(script("mlp", "adamw"), tmp_path, watched=False)
+    done = run_fresh(FAILING_PROBE.replace("PLACE", place), tmp_path)
     assert (done.stdout, done.stderr) == (plain.stdout, plain.stderr)
     from forgemon.reader import RunReader
 
@@ -169,7 +169,7 @@ except TooLate:
 
 
 def test_an_exception_of_the_users_signal_handler_inside_our_code_is_theirs(tmp_path: Path) -> None:
-    assert run_script(ALARM, tmp_path).stdout.endswith("in time\n")
+    assert run_fresh(ALARM, tmp_path).stdout.endswith("in time\n")
 
 
 COMPILED = """
@@ -205,8 +205,8 @@ print([code.co_name for code in looked_at if code is not None and "/probes/" in 
 
 
 def test_compiled_models_losses_and_steps_and_scripting_go_on_as_before(tmp_path: Path) -> None:
-    plain = run_script(COMPILED, tmp_path, watched=False)
-    watched = run_script(COMPILED, tmp_path)
+    plain = run_fresh(COMPILED, tmp_path, watched=False)
+    watched = run_fresh(COMPILED, tmp_path)
     assert watched.stdout == plain.stdout
     assert "Warning" not in watched.stderr and "Traceback" not in watched.stderr
     assert len(read(tmp_path).steps) == 10

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.probes.watched import PROBES, events, read, run_script
+from tests.probes.watched import PROBES, events, read, run_fresh
 
 HERE = Path(__file__).parent
 LOOPS = (HERE / "loops_of_all_kinds.py").read_text()
@@ -18,7 +18,7 @@ STEPS = 60 + 60 + 60 + 60 + 20 + 30 + 80 + 36
 
 @pytest.fixture(scope="module")
 def unwatched(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    done = run_script(LOOPS, tmp_path_factory.mktemp("unwatched"), watched=False)
+    done = run_fresh(LOOPS, tmp_path_factory.mktemp("unwatched"), watched=False)
     for kind in KINDS:
         assert f"\n{kind} weights" in done.stdout
     return done.stdout, done.stderr
@@ -26,7 +26,7 @@ def unwatched(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 @pytest.mark.parametrize("budget", [0.0, 0.01])
 def test_watched(tmp_path: Path, unwatched: tuple[str, str], budget: float) -> None:
-    done = run_script(LOOPS, tmp_path, budget=budget)
+    done = run_fresh(LOOPS, tmp_path, budget=budget)
     assert (done.stdout, done.stderr) == unwatched
     rows = len(read(tmp_path).steps)
     assert rows == STEPS if budget == 0 else 32 <= rows < STEPS
@@ -34,7 +34,7 @@ def test_watched(tmp_path: Path, unwatched: tuple[str, str], budget: float) -> N
 
 def test_attached_and_detached_at_random_moments(tmp_path: Path, unwatched: tuple[str, str]) -> None:
     config = {"bootstrap": str(PROBES / "bootstrap.py"), "runs": str(tmp_path), "seed": 1}
-    done = run_script(COME_AND_GO + LOOPS, tmp_path, json.dumps(config), watched=False)
+    done = run_fresh(COME_AND_GO + LOOPS, tmp_path, json.dumps(config), watched=False)
     assert (done.stdout, done.stderr) == unwatched
     runs = [folder for folder in tmp_path.iterdir() if folder.name.isdigit()]
     assert len(runs) >= 3

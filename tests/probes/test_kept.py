@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.probes.logging_script import COMMON, metrics, own_numbers, steps_of, values_of
-from tests.probes.watched import events, read, run_script
+from tests.probes.watched import ATTACH, attach_argument, events, read, run_script
 
 KEPT = (
     COMMON
@@ -134,6 +134,28 @@ def test_check_takes_a_loss_written_by_hand_as_validation(tmp_path: Path) -> Non
     assert report["best_checkpoint"]["metric"] == "val_loss"
     assert report["best_checkpoint"]["value"] == pytest.approx(own["val"][best])
     assert report["best_checkpoint"]["path"] == str(tmp_path / f"model-{best}.pt")
+
+
+PLAIN = (
+    ATTACH
+    + COMMON
+    + """
+attach()
+for epoch in range(4):
+    for i in range(5):
+        step()
+    val_loss = validate()
+save()
+"""
+)
+
+
+def test_the_last_result_of_a_script_is_recorded_when_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(PLAIN)
+    subprocess.run([sys.executable, "train.py", attach_argument(tmp_path)], cwd=tmp_path, timeout=120, check=True)
+    found = [event for event in events(read(tmp_path), "evaluation") if event["metric"] == "val_loss"]
+    assert [event["step"] for event in found] == [5, 10, 15, 20]
+    assert [event["value"] for event in found] == own_numbers(tmp_path)["val"]
 
 
 TRAINED = """

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from probes import modules
-from tests.probes.watched import column, events, read, run_script
+from tests.probes.watched import column, events, read, run_fresh
 
 
 class Tied(nn.Module):
@@ -181,8 +181,8 @@ for epoch in range(4):
 
 
 def test_what_a_model_overrides_is_called_no_more_often_than_unwatched(tmp_path: Path) -> None:
-    plain = run_script(OVERRIDDEN, tmp_path, watched=False)
-    watched = run_script(OVERRIDDEN, tmp_path)
+    plain = run_fresh(OVERRIDDEN, tmp_path, watched=False)
+    watched = run_fresh(OVERRIDDEN, tmp_path)
     assert watched.stdout == plain.stdout and watched.stderr == plain.stderr
     assert "CountingNet" not in plain.stdout and "Net named_modules" in plain.stdout  # torch's own zero_grad asks
     chunk = read(tmp_path)

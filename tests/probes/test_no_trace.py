@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.probes.watched import ATTACH, attach_argument, events, read, run_script
+from tests.probes.watched import ATTACH, attach_argument, events, read, run_fresh
 
 HERE = Path(__file__).parent
 LOOPS = (HERE / "loops_of_all_kinds.py").read_text().partition('if __name__ == "__main__"')[0]
@@ -58,7 +58,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_detach_leaves_no_trace(tmp_path: Path, way: str) -> None:
-    done = run_script(LEAVES.replace("LEAVE", WAYS[way], 1), tmp_path, attach_argument(tmp_path), watched=False)
+    done = run_fresh(LEAVES.replace("LEAVE", WAYS[way], 1), tmp_path, attach_argument(tmp_path), watched=False)
     *_, still_there, not_as_found, _, _, _, _, _, _, watched = done.stdout.splitlines()
     assert still_there == "still there None"
     assert not_as_found == "not as found []"
@@ -95,5 +95,5 @@ for act in (attach, leave, attach, leave):
 
 @pytest.mark.parametrize("when", ["act()", "gc.freeze(); act(); gc.unfreeze()"])
 def test_what_a_function_holds_is_gone_with_it_though_we_came_or_left_within(tmp_path: Path, when: str) -> None:
-    done = run_script(KEEPS.replace("WHEN", when), tmp_path, attach_argument(tmp_path), watched=False)
+    done = run_fresh(KEEPS.replace("WHEN", when), tmp_path, attach_argument(tmp_path), watched=False)
     assert (done.stdout, done.stderr) == ("[None, None]\n" * 4, "")

@@ -85,3 +85,32 @@ def test_the_very_first_batch_is_seen_by_the_forward_or_as_the_loader_gave_it(tm
     assert event["order"][0] | {"dtype": ""} == {
         "stage": "input", "name": name, "finite": False, "dtype": "", "sample": 11, "batch": 1, "micro_batch": 0,
     }  # fmt: skip
+
+
+SHORT_TRAININGS = (
+    COMMON
+    + """
+kept = copy.deepcopy(model.state_dict())
+for step in range(1, 241):
+    model.train()
+    optimizer.zero_grad()
+    (F.cross_entropy(model(x), y) * (float("nan") if step == 141 else 1)).backward()
+    optimizer.step()
+    if step % 8 == 0:
+        model.eval()
+        with torch.no_grad():
+            for part in range(3):
+                F.cross_entropy(model(x + part), y)
+    if step == 160:
+        model.load_state_dict(kept)
+"""
+)
+
+
+def test_a_validation_that_is_not_finite_has_the_training_looked_at_whatever_the_budget(tmp_path: Path) -> None:
+    run_script(SHORT_TRAININGS, tmp_path, budget=1e-6)
+    rows = read(tmp_path).steps
+    assert len(rows) < 80
+    bad = rows["step"][~np.isfinite(rows["loss"])]
+    assert len(bad) and bad[0] == 146  # the pass after step 144 shows it, and the step after that is the first to be seen whole
+    assert [event["first_seen_step"] for event in found(tmp_path)] == [146]

@@ -37,3 +37,29 @@ def test_a_profile_is_read_after_we_have_left(tmp_path: Path) -> None:
     plain = run_script(PROFILED, tmp_path, "{}", watched=False)
     watched = run_script(PROFILED, tmp_path, attach_argument(tmp_path), watched=False)
     assert watched.stdout == plain.stdout
+
+
+CALLED = (
+    COMMON
+    + ATTACH
+    + TRAIN
+    + """
+model = torch.nn.Linear(8, 3)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+called = []
+sys.setprofile(lambda frame, kind, arg: called.append(frame.f_code) if kind == "call" else None)
+session = attach()
+train(3)
+sys.setprofile(None)
+names = sys.modules["_forgemon_probes.held_names"]
+held = {id(name) for code in names._codes() for name in (code.co_filename, code.co_name)}
+ours = {code for code in called if code.co_filename.startswith(names._OURS)}
+print(len(ours) > 300, sorted(code.co_name for code in ours if not {id(code.co_filename), id(code.co_name)} <= held))
+"""
+)
+
+
+def test_whatever_of_ours_was_called_has_names_that_are_held(tmp_path: Path) -> None:
+    """Also what runs as a module is loaded, such as the body of a class."""
+    done = run_script(CALLED, tmp_path, attach_argument(tmp_path), watched=False)
+    assert done.stdout == "True []\n"

@@ -83,3 +83,49 @@ def test_no_collective_of_ours(tmp_path: Path) -> None:
     """A collective that one rank alone takes part in would never end, or give both ranks wrong numbers."""
     source = TRAINING.replace("WRAP", WRAPPED["fsdp2"])
     assert run_ranks(source, tmp_path, watched=(True, False)) == run_ranks(source, tmp_path, watched=(False, False))
+
+
+VALIDATED_TOGETHER = """
+import datetime, json, os
+import torch, torch.distributed as dist
+import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
+rank = dist.get_rank()
+torch.manual_seed(0)
+x, y = torch.randn(96, 8), torch.randint(0, 3, (96,))
+model = DistributedDataParallel(torch.nn.Linear(8, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+own, best = {"val": [], "share": []}, float("inf")
+for epoch in range(5):
+    model.train()
+    for first in range(rank * 16, 64, 32):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x[first : first + 16]), y[first : first + 16]).backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        share = F.cross_entropy(model(x[64 + rank * 16 : 80 + rank * 16]), y[64 + rank * 16 : 80 + rank * 16])
+    own["share"].append(share.item())
+    dist.all_reduce(share)
+    val_loss = share.item() / 2
+    own["val"].append(val_loss)
+    if val_loss < best:
+        best = val_loss
+        if rank == 0: torch.save({"model": model.module.state_dict(), "optimizer": optimizer.state_dict(), "best": best}, "best.pt")
+    model.train()
+json.dump(own, open(f"own-{rank}.json", "w"))
+dist.destroy_process_group()
+"""
+
+
+def test_the_validation_loss_of_ranks_is_the_one_that_the_loop_makes_of_theirs(tmp_path: Path) -> None:
+    run_ranks(VALIDATED_TOGETHER, tmp_path)
+    for rank in range(RANKS):
+        chunk, own = read_rank(tmp_path, rank), json.loads((tmp_path / f"own-{rank}.json").read_text())
+        values: dict[str, list[float]] = {}
+        for event in events(chunk, "evaluation"):
+            values.setdefault(event["metric"], []).append(event["value"])
+        assert values["val_loss"] == own["val"]
+        assert values["cross_entropy (share of this rank)"] == pytest.approx(own["share"], rel=1e-6)
+        assert {event["metric"] for event in events(chunk, "checkpoint")} <= {"val_loss"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.probes.common_script import COMMON
-from tests.probes.watched import events, line_of, read, run_script
+from tests.probes.watched import events, line_of, read, run_fresh
 
 LOOP = (
     COMMON
@@ -35,7 +35,7 @@ def script(keep: str, start: str = "[], 0, None", backward: str = "loss.backward
 
 
 def facts(source: str, folder: Path, budget: float = 0.0) -> list[dict[str, Any]]:
-    run_script(source, folder, budget=budget)
+    run_fresh(source, folder, budget=budget)
     return [fact for fact in events(read(folder), "fact") if fact["fact"] == "loss-graph-retained"]
 
 
@@ -118,7 +118,7 @@ def test_kept_in_a_run_that_is_observed_now_and_then(tmp_path: Path) -> None:
 
 
 def test_a_window_without_a_limit_of_its_own_is_taken_back(tmp_path: Path) -> None:
-    run_script(script("kept = [*kept, loss][-60:]", steps=150), tmp_path)
+    run_fresh(script("kept = [*kept, loss][-60:]", steps=150), tmp_path)
     (gone,) = [fact for fact in events(read(tmp_path), "fact_gone") if fact["fact"] == "loss-graph-retained"]
     assert 60 < gone["step"] < 100
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from probes.losses import Loss, undivided
+from probes.losses import Loss, are_shares, undivided
 from probes.record import STEP_COLUMNS
 from probes.reuse import Reuse
 from probes.rows import GradientRow, Row
@@ -51,6 +51,29 @@ def test_only_a_division_of_all_by_the_number_of_backward_passes_is_undone(
     pairs: list[tuple[float, float]], passes: tuple[int, ...], divisor: int, expected: list[float]
 ) -> None:
     assert undivided(pairs, passes, [divisor] * len(pairs)) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("divisors", "summed", "expected"),
+    [
+        ([40, 40], [20, 20], True),
+        ([30, 30], [20, 20], True),  # a quarter is padding
+        ([70, 70, 70, 70], [20, 20, 20, 20], True),
+        ([20, 20], [20, 20], False),  # means, each of its own
+        ([10, 10], [20, 20], False),
+        ([40, 30], [20, 20], False),  # not one divisor
+        ([60, 60], [20, 20], False),  # more than there are
+        ([40], [20], False),
+        ([40, 40], [20, math.nan], False),
+        ([math.nan, math.nan], [20, 20], False),
+        ([math.inf, math.inf], [20, 20], False),
+    ],
+)
+def test_sums_divided_by_all_items_of_the_step_are_shares(divisors: list[float], summed: list[float], expected: bool) -> None:
+    pairs = [(2.0 * items / by, 2.0 * items) for by, items in zip(divisors, summed, strict=True)]
+    assert are_shares(pairs, summed) is expected
+    if expected:
+        assert sum(undivided(pairs, (2,), [1] * len(pairs), True)) / len(pairs) == pytest.approx(sum(root for root, _ in pairs))
 
 
 def test_a_step_counts_from_where_its_gradients_were_cleared() -> None:

@@ -11,6 +11,7 @@ import torch
 from forgemon.chunk import Chunk
 from probes.drivers import Driver, Site
 from probes.evaluations import Batch, BatchLoss, EvaluationPass
+from probes.kept_results import KeptResult
 from probes.passes import MOST_OPEN, Passes
 from probes.result_names import ResultNames
 from probes.transfer import Transfer
@@ -290,7 +291,7 @@ def test_what_the_loop_kept_is_forgotten_with_its_step_though_no_value_came() ->
     results = [EvaluationPass(_batch(None, instruction), 0) for instruction in (0, 2)]
     sizes = []
     for _ in range(3):
-        names.tell_apart(results, lambda result: False, lambda: [("val_loss", 1.0)])
+        names.tell_apart(results, lambda result: False, lambda: [KeptResult("val_loss", 1.0)])
         sizes.append(len(names._group.kept))
         names.stepped()
     assert sizes == [1, 1, 1]

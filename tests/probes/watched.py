@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy as np
 
 from forgemon.chunk import Chunk
 from forgemon.reader import RunReader
+from tests.forked.scripts import shared_server
 
 PROBES = Path(__file__).resolve().parents[2] / "probes"
 
@@ -57,8 +61,12 @@ def run_script(
     budget: float = 0.0,
     check: bool = True,
     timeout_s: float = 120,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `source` as FOLDER/train.py from its first line on; the run directory is FOLDER/run."""
+    """Run `source` as FOLDER/train.py from its first line on; the run directory is FOLDER/run.
+
+    `fresh`: in an interpreter of its own, where it matters when torch is imported, or what the process was before; else in one that
+    has it loaded, a second or two earlier."""
     script = folder / "train.py"
     script.write_text(source)
     config = {
@@ -70,17 +78,36 @@ def run_script(
         "script": str(script),
         "watched": watched,
     }
-    done = subprocess.run(
+    done = (_run_fresh if fresh else _run_forked)(script, arguments, config, timeout_s)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+run_fresh = functools.partial(run_script, fresh=True)
+
+
+def _run_fresh(
+    script: Path, arguments: Sequence[str], config: dict[str, Any], timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-c", PRELUDE, json.dumps(config), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout_s,
-        cwd=folder,
+        cwd=script.parent,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
+
+
+def _run_forked(
+    script: Path, arguments: Sequence[str], config: dict[str, Any], timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = Path(folder, "output"), Path(folder, "errors")
+        wanted = config if config["watched"] else None
+        ended = shared_server().run(script, arguments, wanted, output=output, errors=errors, timeout_s=timeout_s)
+        return subprocess.CompletedProcess([str(script)], ended.status, output.read_text(), errors.read_text())
 
 
 def read(folder: Path) -> Chunk:
